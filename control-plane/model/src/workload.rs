@@ -1,0 +1,161 @@
+//! Kubernetes' own objects, projected to the few fields that a mesh needs.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// Labels or annotations.
+pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `metadata.annotations`.
+    pub annotations: Labels,
+}
+
+/// A service account; that it exists is all there is to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServiceAccount {}
+
+/// TCP or UDP. SCTP is not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Transport {
+    /// TCP, the default.
+    #[default]
+    Tcp,
+    /// UDP: known, never proxied.
+    Udp,
+}
+
+/// A `Service`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// `spec.type`.
+    pub kind: ServiceType,
+    /// `spec.clusterIPs`, either family; empty for a headless service.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `clusterIP: None`.
+    pub headless: bool,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePort>,
+    /// `spec.selector`; empty: endpoints come from elsewhere.
+    pub selector: Labels,
+    /// `metadata.annotations`.
+    pub annotations: Labels,
+}
+
+/// `spec.type` of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum ServiceType {
+    /// `ClusterIP`.
+    #[default]
+    ClusterIp,
+    /// `NodePort`.
+    NodePort,
+    /// `LoadBalancer`.
+    LoadBalancer,
+    /// `ExternalName`, with the name.
+    ExternalName(Arc<str>),
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServicePort {
+    /// `name`; empty where the only port has none.
+    pub name: Arc<str>,
+    /// `port`.
+    pub port: u16,
+    /// `targetPort`; the port's own number where the user left it out.
+    pub target: TargetPort,
+    /// `protocol`.
+    pub transport: Transport,
+    /// `appProtocol`, as written.
+    pub app_protocol: Option<Arc<str>>,
+}
+
+/// `targetPort`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum TargetPort {
+    /// A number.
+    Number(u16),
+    /// The name of a container port.
+    Name(Arc<str>),
+}
+
+/// An `EndpointSlice`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EndpointSlice {
+    /// The service of its own namespace it belongs to (label `kubernetes.io/service-name`).
+    pub service: Arc<str>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// The ports, the same for all its endpoints.
+    pub ports: Vec<EndpointPort>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// `addresses[0]`; Kubernetes gives the others no meaning.
+    pub address: IpAddr,
+    /// `conditions.ready`; absent counts as true.
+    pub ready: bool,
+    /// `conditions.serving`; absent counts as `ready`.
+    pub serving: bool,
+    /// `conditions.terminating`; absent counts as false.
+    pub terminating: bool,
+    /// The pod of `targetRef`, in the slice's namespace.
+    pub pod: Option<Arc<str>>,
+    /// `zone`.
+    pub zone: Option<Arc<str>>,
+}
+
+/// One port of a slice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EndpointPort {
+    /// The name, that of the service's port; may be empty.
+    pub name: Arc<str>,
+    /// The number at the endpoints.
+    pub port: u16,
+    /// `protocol`.
+    pub transport: Transport,
+    /// `appProtocol`.
+    pub app_protocol: Option<Arc<str>>,
+}
+
+/// A `Pod`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `status.podIPs`.
+    pub ips: Vec<IpAddr>,
+    /// `spec.serviceAccountName`, `default` where there is none.
+    pub service_account: Arc<str>,
+    /// Ports that its containers declare.
+    pub ports: Vec<ContainerPort>,
+    /// Condition `Ready`.
+    pub ready: bool,
+    /// `metadata.deletionTimestamp` is set.
+    pub terminating: bool,
+    /// It runs a sidecar: annotation `mesh.weft.dev/status: injected`.
+    pub meshed: bool,
+    /// `spec.hostNetwork`: its addresses are the node's, not its own.
+    pub host_network: bool,
+}
+
+/// A port that a container declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ContainerPort {
+    /// `name`; may be empty.
+    pub name: Arc<str>,
+    /// `containerPort`.
+    pub port: u16,
+    /// `protocol`.
+    pub transport: Transport,
+}
