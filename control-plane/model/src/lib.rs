@@ -17,7 +17,7 @@ pub mod world;
 
 pub use diagnostic::{Condition, Diagnostic, FieldPath, Problem, Reason, Severity, Subject};
 pub use key::{Kind, ObjectKey};
-pub use mesh_config::{MeshConfig, OutboundPolicy};
+pub use mesh_config::{AccessLog, MeshConfig, OutboundPolicy};
 pub use object::{Created, Meta, Object, Origin, Spec};
 pub use policy::{
     Action, AuthorizationPolicy, AuthorizationRule, HeaderCondition, MtlsMode, Operation,
@@ -25,8 +25,7 @@ pub use policy::{
 };
 pub use route::{
     Backend, Filter, GrpcMatch, GrpcRoute, HeaderModifier, HttpMatch, HttpRoute, MatchKind,
-    MethodMatch, ParentRef, PathMatch, PathModifier, Redirect, Retry, Rewrite, Rule, Timeouts,
-    ValueMatch,
+    MethodMatch, ParentRef, PathMatch, PathModifier, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
 };
 pub use traffic::{
     Backoff, Balancing, Connections, OutlierDetection, RetryBudget, RetryOn, RetryPolicy,

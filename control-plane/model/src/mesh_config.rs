@@ -1,7 +1,5 @@
 //! `MeshConfig`: what holds for the whole mesh.
 
-use std::sync::Arc;
-
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -17,17 +15,27 @@ pub enum OutboundPolicy {
     RegistryOnly,
 }
 
-/// A `MeshConfig`. `None` and empty leave the default.
+/// Which requests are written to the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum AccessLog {
+    /// All.
+    #[default]
+    All,
+    /// Those that were refused or failed.
+    Errors,
+    /// None.
+    Off,
+}
+
+/// The `MeshConfig`, a cluster-scoped object named `default`. `None` and empty leave the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MeshConfig {
-    /// `trustDomain`: only compared with the one that the control plane runs with.
-    pub trust_domain: Option<Arc<str>>,
     /// `outboundPolicy`.
     pub outbound_policy: Option<OutboundPolicy>,
     /// `meshCIDRs`: where pods and Services live.
     pub mesh_cidrs: Vec<IpNet>,
-    /// `accessLog`.
-    pub access_log: Option<bool>,
+    /// `accessLog.mode`.
+    pub access_log: Option<AccessLog>,
     /// `mtls.mode`: where no PeerAuthentication says.
     pub mtls: Option<MtlsMode>,
 }

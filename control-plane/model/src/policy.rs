@@ -39,13 +39,13 @@ pub struct AuthorizationPolicy {
     pub targets: PolicyTargets,
     /// `rules`; one that matches suffices.
     pub rules: Vec<AuthorizationRule>,
-    /// `dryRun: true` (refused by name).
-    pub dry_run: bool,
 }
 
 /// One rule: some `from` (if any) and some `to` (if any) must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AuthorizationRule {
+    /// `name`; the position stands in where there is none.
+    pub name: Option<Arc<str>>,
     /// `from`.
     pub from: Vec<Source>,
     /// `to`.
@@ -55,9 +55,9 @@ pub struct AuthorizationRule {
 /// Who calls. Every field that is given must hold: any of its values, or, in a `not_` field, none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Source {
-    /// SPIFFE IDs; `*` for any, `prefix*`, `*suffix`.
+    /// SPIFFE IDs; `*` for any, or a prefix that ends in `*`.
     pub principals: Vec<Arc<str>>,
-    /// Namespaces; `*` as above.
+    /// Namespaces.
     pub namespaces: Vec<Arc<str>>,
     /// `namespace/name`, or `name` in the policy's own namespace.
     pub service_accounts: Vec<Arc<str>>,
@@ -79,10 +79,8 @@ pub struct Source {
 pub struct Operation {
     /// HTTP methods.
     pub methods: Vec<Arc<str>>,
-    /// Paths, normalised; `*` for any, `prefix*`, `*suffix`.
+    /// Paths, normalised; `*` for any, or a prefix that ends in `*`.
     pub paths: Vec<Arc<str>>,
-    /// Hosts (`Host`, `:authority`); `*` as above.
-    pub hosts: Vec<Arc<str>>,
     /// Ports of the workload.
     pub ports: Vec<u16>,
     /// Headers; all of these must match.
@@ -92,11 +90,7 @@ pub struct Operation {
     /// None of these.
     pub not_paths: Vec<Arc<str>>,
     /// None of these.
-    pub not_hosts: Vec<Arc<str>>,
-    /// None of these.
     pub not_ports: Vec<u16>,
-    /// None of these.
-    pub not_headers: Vec<HeaderCondition>,
 }
 
 /// A header with one of some values.
@@ -104,7 +98,7 @@ pub struct Operation {
 pub struct HeaderCondition {
     /// Name, case ignored.
     pub name: Arc<str>,
-    /// Values, `*` as above; none: it is enough that the header is there.
+    /// Values, `*` as in paths; none: it is enough that the header is there.
     pub values: Vec<Arc<str>>,
 }
 

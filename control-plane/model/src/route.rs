@@ -61,10 +61,6 @@ pub struct Rule<M> {
     pub backends: Vec<Backend>,
     /// `timeouts`.
     pub timeouts: Timeouts,
-    /// `retry`.
-    pub retry: Option<Retry>,
-    /// `sessionPersistence` is present (refused by name).
-    pub session_persistence: bool,
 }
 
 impl<M> Default for Rule<M> {
@@ -75,8 +71,6 @@ impl<M> Default for Rule<M> {
             filters: Vec::new(),
             backends: Vec::new(),
             timeouts: Timeouts::default(),
-            retry: None,
-            session_persistence: false,
         }
     }
 }
@@ -231,15 +225,4 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// `backendRequest`: one try.
     pub backend_request: Option<Duration>,
-}
-
-/// `retry` of a rule (Gateway API, experimental, GEP-1731).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Retry {
-    /// `codes`: HTTP status codes to retry on.
-    pub codes: Vec<u16>,
-    /// `attempts`: retries, not counting the first try.
-    pub attempts: Option<u32>,
-    /// `backoff`: the least time between tries.
-    pub backoff: Option<Duration>,
 }

@@ -16,8 +16,6 @@ pub struct TargetRef {
     pub kind: Arc<str>,
     /// Name.
     pub name: Arc<str>,
-    /// `sectionName`: the name of a Service's port.
-    pub section_name: Option<Arc<str>>,
 }
 
 /// A `TrafficPolicy`.
@@ -25,7 +23,7 @@ pub struct TargetRef {
 pub struct TrafficPolicy {
     /// `targetRefs`.
     pub targets: Vec<TargetRef>,
-    /// `balancing`.
+    /// `loadBalancing.algorithm`.
     pub balancing: Option<Balancing>,
     /// `connections`.
     pub connections: Option<Connections>,
@@ -53,7 +51,7 @@ pub struct Connections {
     /// Open connections.
     pub max_connections: Option<u32>,
     /// Requests waiting for a connection.
-    pub max_pending: Option<u32>,
+    pub max_pending_requests: Option<u32>,
     /// Requests in flight.
     pub max_requests: Option<u32>,
     /// Time for a connection to stand.
@@ -68,9 +66,7 @@ pub struct OutlierDetection {
     /// Failures in a row that eject.
     pub consecutive_failures: Option<u32>,
     /// First time out; grows with each ejection.
-    pub base_ejection: Option<Duration>,
-    /// Longest time out.
-    pub max_ejection: Option<Duration>,
+    pub base_ejection_time: Option<Duration>,
     /// At most this share of the endpoints is out at once, 0–100.
     pub max_ejection_percent: Option<u32>,
 }
@@ -80,16 +76,16 @@ pub struct OutlierDetection {
 pub struct RetryPolicy {
     /// Retries, not counting the first try.
     pub attempts: Option<u32>,
-    /// What is retried; empty: the default set.
-    pub on: Vec<RetryOn>,
+    /// What is retried; `None`: the default set.
+    pub retry_on: Option<Vec<RetryOn>>,
     /// Bound of one try.
     pub per_try_timeout: Option<Duration>,
     /// Time between tries.
     pub backoff: Option<Backoff>,
     /// How much load retries may add.
     pub budget: Option<RetryBudget>,
-    /// Every method of this service is safe to repeat, POST too.
-    pub safe: bool,
+    /// Every method of this service may be repeated, POST too.
+    pub retry_non_idempotent: bool,
     /// Bytes of a request body that are kept for a replay.
     pub buffer_limit: Option<u64>,
 }
@@ -101,16 +97,14 @@ pub enum RetryOn {
     ConnectFailure,
     /// Reset before a response began.
     Reset,
-    /// 502, 503, 504.
-    GatewayError,
-    /// Any 5xx.
+    /// 502, 503, 504; gRPC UNAVAILABLE.
+    Unavailable,
+    /// Any 5xx; gRPC INTERNAL, UNKNOWN, UNAVAILABLE.
     ServerError,
+    /// 429; gRPC RESOURCE_EXHAUSTED.
+    RateLimited,
     /// The try ran into its own timeout.
     Timeout,
-    /// This HTTP status.
-    Status(u16),
-    /// This gRPC status.
-    GrpcStatus(u8),
 }
 
 /// Exponential backoff with full jitter.

@@ -145,6 +145,9 @@ pub struct Pod {
     pub terminating: bool,
     /// It runs a sidecar: annotation `mesh.weft.dev/status: injected`.
     pub meshed: bool,
+    /// The name of what made it, for records: its Deployment (that of the ReplicaSet that owns it
+    /// without the template hash), StatefulSet, Job, …; the pod's own where nothing owns it.
+    pub workload: Arc<str>,
     /// `spec.hostNetwork`: its addresses are the node's, not its own.
     pub host_network: bool,
 }
