@@ -11,6 +11,7 @@ mod access_log;
 mod flag;
 mod metrics;
 mod record;
+mod scrape;
 mod series;
 mod trace;
 

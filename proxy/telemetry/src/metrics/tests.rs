@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use weft_identity::SpiffeId;
 
 use super::*;
+use crate::flag::Flag;
 use crate::record::RequestProtocol;
 
 fn request(telemetry: &WorkerTelemetry, service: &str, status: u16) -> RequestRecord {
