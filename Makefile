@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Fresh: Debian 12, root, git, make and Rust. `make setup` installs the rest from Debian's packages.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+# `make demo SECONDS=20` runs without a terminal, prints the table and fails where an expectation does not hold.
+SECONDS ?=
+# `make soak TEST=name N=20`
+TEST ?=
+N ?= 20
+
+STAGE := tests/scripts/stage
+
+.PHONY: help setup build demo test test-fast test-e2e lint fmt soak bench crds clean
+
+help:
+	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
+	@echo 'make test               every stage: test-fast, test-e2e'
+	@echo 'make lint               fmt, clippy, cargo-deny'
+	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
+	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy'
+
+setup:
+	@tests/scripts/setup
+
+build: setup
+	$(CARGO) build --workspace --bins --locked
+
+demo: build
+	@manifests/demo/run $(SECONDS)
+
+test: test-fast test-e2e
+
+test-fast: setup lint
+	$(STAGE) test-fast $(CARGO) test --workspace --locked
+
+test-e2e: build
+	$(CARGO) test --workspace --locked --test e2e --no-run
+	$(STAGE) test-e2e $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	tests/scripts/deny
+
+fmt:
+	$(CARGO) fmt --all
+
+crds:
+	$(CARGO) run --locked -p weft-api --example crds
+
+soak: build
+	tests/scripts/soak '$(TEST)' '$(N)'
+
+bench: setup
+	bench/run
+
+clean:
+	$(CARGO) clean
