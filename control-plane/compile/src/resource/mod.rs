@@ -1,0 +1,38 @@
+//! The resources that proxies subscribe to, one file each, as `proto/weft/mesh/v1` has them.
+
+mod address;
+mod authorization;
+mod endpoints;
+mod inbound;
+mod mesh_config;
+mod route;
+mod service;
+mod traffic_policy;
+
+pub use address::{Address, Workload};
+pub use authorization::{Action, Authorization, AuthorizationRule, Condition, StringMatch};
+pub use endpoints::{Endpoint, EndpointPort, Endpoints};
+pub use inbound::{Inbound, InboundPort, PolicyRef};
+pub use mesh_config::MeshConfig;
+pub use route::{
+    Backend, HttpFilter, HttpMatch, HttpRule, PathMatch, Redirect, ValueMatch, WeightedBackend,
+};
+pub use service::{Port, Protocol, Service};
+pub use traffic_policy::{ConnectionLimits, OutlierDetection, RetryOn, RetryPolicy, TrafficPolicy};
+
+/// Durations as people write them, for readable golden files.
+mod readable {
+    use std::time::Duration;
+
+    use serde::Serializer;
+
+    pub(super) fn duration<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(duration) => serializer.collect_str(&format_args!("{duration:?}")),
+            None => serializer.serialize_none(),
+        }
+    }
+}
