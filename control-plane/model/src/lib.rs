@@ -17,7 +17,7 @@ pub mod world;
 
 pub use diagnostic::{Condition, Diagnostic, FieldPath, Problem, Reason, Severity, Subject};
 pub use key::{Kind, ObjectKey};
-pub use mesh_config::{AccessLog, MeshConfig, OutboundPolicy};
+pub use mesh_config::{MeshConfig, OutboundPolicy};
 pub use object::{Created, Meta, Object, Origin, Spec};
 pub use policy::{
     Action, AuthorizationPolicy, AuthorizationRule, HeaderCondition, MtlsMode, Operation,

@@ -1,5 +1,7 @@
 //! `MeshConfig`: what holds for the whole mesh.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -15,27 +17,17 @@ pub enum OutboundPolicy {
     RegistryOnly,
 }
 
-/// Which requests are written to the access log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub enum AccessLog {
-    /// All.
-    #[default]
-    All,
-    /// Those that were refused or failed.
-    Errors,
-    /// None.
-    Off,
-}
-
 /// The `MeshConfig`, a cluster-scoped object named `default`. `None` and empty leave the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MeshConfig {
+    /// `trustDomain`: only compared with the one that the control plane runs with.
+    pub trust_domain: Option<Arc<str>>,
     /// `outboundPolicy`.
     pub outbound_policy: Option<OutboundPolicy>,
     /// `meshCIDRs`: where pods and Services live.
     pub mesh_cidrs: Vec<IpNet>,
-    /// `accessLog.mode`.
-    pub access_log: Option<AccessLog>,
+    /// `accessLog.enabled`.
+    pub access_log: Option<bool>,
     /// `mtls.mode`: where no PeerAuthentication says.
     pub mtls: Option<MtlsMode>,
 }

@@ -55,9 +55,9 @@ pub struct AuthorizationRule {
 /// Who calls. Every field that is given must hold: any of its values, or, in a `not_` field, none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Source {
-    /// SPIFFE IDs; `*` for any, or a prefix that ends in `*`.
+    /// SPIFFE IDs; `*` for any, `prefix*`, `*suffix`.
     pub principals: Vec<Arc<str>>,
-    /// Namespaces.
+    /// Namespaces; `*` as above.
     pub namespaces: Vec<Arc<str>>,
     /// `namespace/name`, or `name` in the policy's own namespace.
     pub service_accounts: Vec<Arc<str>>,
@@ -79,8 +79,10 @@ pub struct Source {
 pub struct Operation {
     /// HTTP methods.
     pub methods: Vec<Arc<str>>,
-    /// Paths, normalised; `*` for any, or a prefix that ends in `*`.
+    /// Paths, normalised; `*` for any, `prefix*`, `*suffix`.
     pub paths: Vec<Arc<str>>,
+    /// Hosts (`Host`, `:authority`), without port; `*` as above.
+    pub hosts: Vec<Arc<str>>,
     /// Ports of the workload.
     pub ports: Vec<u16>,
     /// Headers; all of these must match.
@@ -90,7 +92,11 @@ pub struct Operation {
     /// None of these.
     pub not_paths: Vec<Arc<str>>,
     /// None of these.
+    pub not_hosts: Vec<Arc<str>>,
+    /// None of these.
     pub not_ports: Vec<u16>,
+    /// None of these.
+    pub not_headers: Vec<HeaderCondition>,
 }
 
 /// A header with one of some values.

@@ -16,6 +16,8 @@ pub struct TargetRef {
     pub kind: Arc<str>,
     /// Name.
     pub name: Arc<str>,
+    /// `sectionName`: the name of a Service's port.
+    pub section_name: Option<Arc<str>>,
 }
 
 /// A `TrafficPolicy`.
@@ -67,6 +69,8 @@ pub struct OutlierDetection {
     pub consecutive_failures: Option<u32>,
     /// First time out; grows with each ejection.
     pub base_ejection_time: Option<Duration>,
+    /// The longest ejection.
+    pub max_ejection_time: Option<Duration>,
     /// At most this share of the endpoints is out at once, 0–100.
     pub max_ejection_percent: Option<u32>,
 }
@@ -76,8 +80,12 @@ pub struct OutlierDetection {
 pub struct RetryPolicy {
     /// Retries, not counting the first try.
     pub attempts: Option<u32>,
-    /// What is retried; `None`: the default set.
+    /// What is retried; `None` with no codes either: the default set.
     pub retry_on: Option<Vec<RetryOn>>,
+    /// HTTP status codes that are retried too.
+    pub codes: Vec<u16>,
+    /// gRPC status codes that are retried too.
+    pub grpc_codes: Vec<u8>,
     /// Bound of one try.
     pub per_try_timeout: Option<Duration>,
     /// Time between tries.
@@ -98,11 +106,9 @@ pub enum RetryOn {
     /// Reset before a response began.
     Reset,
     /// 502, 503, 504; gRPC UNAVAILABLE.
-    Unavailable,
-    /// Any 5xx; gRPC INTERNAL, UNKNOWN, UNAVAILABLE.
+    GatewayError,
+    /// Any 5xx.
     ServerError,
-    /// 429; gRPC RESOURCE_EXHAUSTED.
-    RateLimited,
     /// The try ran into its own timeout.
     Timeout,
 }

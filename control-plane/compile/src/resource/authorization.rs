@@ -52,6 +52,8 @@ pub enum Condition {
     Method(StringMatch),
     /// The normalised path.
     Path(StringMatch),
+    /// The host, without port.
+    Host(StringMatch),
     /// A header.
     Header {
         /// Its name in lower case.

@@ -87,16 +87,16 @@ pub enum RetryOn {
     ServerError,
     /// 502, 503, 504.
     GatewayError,
-    /// 429.
-    RateLimited,
     /// The attempt took too long.
     AttemptTimeout,
+    /// gRPC status CANCELLED.
+    GrpcCancelled,
+    /// gRPC status DEADLINE_EXCEEDED.
+    GrpcDeadlineExceeded,
     /// gRPC status INTERNAL.
     GrpcInternal,
     /// gRPC status RESOURCE_EXHAUSTED.
     GrpcResourceExhausted,
     /// gRPC status UNAVAILABLE.
     GrpcUnavailable,
-    /// gRPC status UNKNOWN.
-    GrpcUnknown,
 }
