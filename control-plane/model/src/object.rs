@@ -114,7 +114,7 @@ pub enum Spec {
     GrpcRoute(GrpcRoute),
     AuthorizationPolicy(AuthorizationPolicy),
     PeerAuthentication(PeerAuthentication),
-    TrafficPolicy(TrafficPolicy),
+    TrafficPolicy(Box<TrafficPolicy>),
     MeshConfig(MeshConfig),
 }
 
