@@ -1,0 +1,1 @@
+//! What conditions mean, and that the unknown never widens access.

@@ -1,0 +1,1 @@
+//! Every spelling comes down to one.

@@ -1,0 +1,1 @@
+//! Which rule and which backend.

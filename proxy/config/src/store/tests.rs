@@ -1,0 +1,1 @@
+//! The store under its limits, while connected and not.
