@@ -1,0 +1,181 @@
+//! The byte stream of a connection as the rest of the proxy sees it: plain TCP, mutual TLS, or the
+//! in-process hop of a pod that calls its own service.
+//!
+//! Bytes that protocol detection has read are put in front and come out first.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// One connection's bytes, both ways.
+#[derive(Debug)]
+pub enum Io {
+    /// TCP in the clear.
+    Plain(Tcp),
+    /// TLS over TCP, handshake done.
+    Tls(Box<TlsStream<Tcp>>),
+    /// Both ends are in this process: a call to the pod's own service.
+    Memory(DuplexStream),
+}
+
+impl Io {
+    /// Plain TCP without bytes put back.
+    pub fn plain(socket: TcpStream) -> Self {
+        Self::Plain(Tcp::new(socket))
+    }
+
+    /// Makes the end of this connection, when it is dropped, an abort (RST) and not a clean end.
+    pub(crate) fn abort_on_drop(&self) {
+        let socket = match self {
+            Self::Plain(tcp) => tcp.socket(),
+            Self::Tls(tls) => tls.get_ref().0.socket(),
+            Self::Memory(_) => return,
+        };
+        // A socket that is gone already needs no abort.
+        let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// A TCP connection with the bytes that were already read from it put back in front.
+#[derive(Debug)]
+pub struct Tcp {
+    ahead: Bytes,
+    socket: TcpStream,
+}
+
+impl Tcp {
+    /// A connection of which nothing has been read.
+    pub fn new(socket: TcpStream) -> Self {
+        Self {
+            ahead: Bytes::new(),
+            socket,
+        }
+    }
+
+    /// A connection of which `ahead` has been read and is to come out again first.
+    pub fn with_ahead(ahead: Bytes, socket: TcpStream) -> Self {
+        Self { ahead, socket }
+    }
+
+    /// The socket itself; reading from it directly would pass the put-back bytes by.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buf);
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..n]);
+        self.ahead.advance(n);
+        if self.ahead.is_empty() {
+            self.ahead = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $io:ident => $call:expr) => {
+        match $self.get_mut() {
+            Io::Plain(io) => {
+                let $io = Pin::new(io);
+                $call
+            }
+            Io::Tls(io) => {
+                let $io = Pin::new(io.as_mut());
+                $call
+            }
+            Io::Memory(io) => {
+                let $io = Pin::new(io);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, io => io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, io => io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+            Self::Memory(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_shutdown(cx))
+    }
+}
