@@ -32,6 +32,9 @@ mod trust;
 mod verifier;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
 pub use authority::{
     AuthorityError, AuthoritySettings, CertificateAuthority, IssueError, IssuerExpiry,
 };

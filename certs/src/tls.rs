@@ -49,14 +49,13 @@ pub struct MeshTls {
     clock: Arc<dyn Clock>,
     provider: Arc<CryptoProvider>,
     client: ClientConfig,
-    tickets: Arc<GenerationTickets>,
 }
 
 impl MeshTls {
     /// Sets up what all configurations share.
     ///
     /// # Errors
-    /// No randomness for ticket keys.
+    /// None in practice: the provider has what TLS 1.3 needs.
     pub fn new(
         trust: Arc<TrustStore>,
         identity: Arc<WorkloadIdentity>,
@@ -77,14 +76,12 @@ impl MeshTls {
             trust.clone(),
             identity.clone(),
         )));
-        let tickets = GenerationTickets::new(trust.clone(), identity.clone(), clock.clone())?;
         Ok(Self {
             trust,
             identity,
             clock,
             provider,
             client,
-            tickets: Arc::new(tickets),
         })
     }
 
@@ -98,7 +95,7 @@ impl MeshTls {
     /// The server side with these ALPNs, best first. Keep it for the life of the listener.
     ///
     /// # Errors
-    /// None in practice: the provider has what TLS 1.3 needs.
+    /// No randomness for ticket keys.
     pub fn server_config(
         &self,
         alpn: &[&[u8]],
@@ -115,7 +112,12 @@ impl MeshTls {
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.identity.clone());
         config.alpn_protocols = owned(alpn);
-        config.ticketer = self.tickets.clone();
+        // Keys of its own: a ticket that a client without a certificate got elsewhere is none here.
+        config.ticketer = Arc::new(GenerationTickets::new(
+            self.trust.clone(),
+            self.identity.clone(),
+            self.clock.clone(),
+        )?);
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
