@@ -1,1 +1,30 @@
-//! weft-source.
+//! Folders of YAML → the world's objects, and every change of them.
+//!
+//! Owns files, lines, reading, watching, and the conversion from the YAML types (`weft-api`) to
+//! the model (`weft-model`). Does not know what several objects mean together.
+//!
+//! - Offline: [`load`] reads folders and files once.
+//! - Live: [`FolderSource`] reads them, then follows them and hands out a [`Batch`] per change.
+//!
+//! What was once accepted stays: a bad file or a bad object changes nothing and is reported as a
+//! [`Diagnostic`] with file, line, object and field.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod batch;
+mod collection;
+mod convert;
+mod diagnostic;
+mod files;
+mod folder;
+mod locate;
+mod objects;
+mod read;
+mod watch;
+mod yaml;
+
+pub use batch::Batch;
+pub use diagnostic::{Diagnostic, Place};
+pub use folder::{FolderSource, Loaded, OpenError, load};
+pub use locate::Locator;
+pub use objects::{ObjectChange, Objects};

@@ -1,0 +1,336 @@
+//! What all files hold together → the objects in force.
+//!
+//! Pure: files that were read go in, batches come out. Here it is decided which of two objects of
+//! one name is in force (the one that was there first), and what stays when a file or an object
+//! turns bad (the last good version).
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use weft_api::{ApiObject, ObjectKey};
+use weft_model::{Created, Meta, Object, Origin, Reason, ServiceType, Severity, Spec, World};
+
+use crate::batch::Batch;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::locate::Locator;
+use crate::objects::Objects;
+use crate::read::{ReadFile, ReadObject};
+
+/// Names a file; files are in the order of the folders that were given, then of their paths.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileId {
+    /// The folder among those given.
+    pub(crate) root: usize,
+    /// The path as people know it.
+    pub(crate) path: PathBuf,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// It was read, with whatever success.
+    Read(ReadFile),
+    /// It is there and holds nothing at all.
+    Empty(Arc<str>),
+    /// It is not there any more.
+    Gone,
+}
+
+/// All files, and what of them is in force.
+#[derive(Debug, Default)]
+pub(crate) struct Collection {
+    files: BTreeMap<FileId, ReadFile>,
+    in_force: BTreeMap<ObjectKey, InForce>,
+    world: World,
+    objects: Objects,
+    diagnostics: Vec<Diagnostic>,
+    /// The last generation of each object that ever was.
+    generations: HashMap<weft_model::ObjectKey, u64>,
+    /// What is wrong with the folders themselves.
+    folder_findings: Vec<Diagnostic>,
+    listed: bool,
+}
+
+/// The versions of one object.
+#[derive(Clone, Debug)]
+struct InForce {
+    file: FileId,
+    /// What the file holds now.
+    present: Arc<ReadObject>,
+    /// The last version without a fault.
+    good: Option<Arc<ReadObject>>,
+}
+
+impl InForce {
+    /// The version that counts.
+    fn version(&self) -> &Arc<ReadObject> {
+        self.good.as_ref().unwrap_or(&self.present)
+    }
+}
+
+impl Collection {
+    /// Takes in files and says what changed by them; `None` when nothing did. The first call
+    /// always gives a batch.
+    pub(crate) fn update(
+        &mut self,
+        updates: Vec<(FileId, Update)>,
+        folder_findings: Vec<Diagnostic>,
+    ) -> Option<Batch> {
+        for (id, update) in updates {
+            self.take(id, update);
+        }
+        self.folder_findings = folder_findings;
+        let diagnostics = self.resolve();
+        let (world, objects) = (self.next_world(), self.next_objects());
+        let batch = Batch {
+            changes: self.world.changes_to(&world),
+            objects: self.objects.changes_to(&objects),
+            diagnostics,
+            locator: self.locator(),
+        };
+        let is_news = !self.listed
+            || !batch.changes.is_empty()
+            || !batch.objects.is_empty()
+            || batch.diagnostics != self.diagnostics;
+        self.listed = true;
+        self.world = world;
+        self.objects = objects;
+        self.diagnostics.clone_from(&batch.diagnostics);
+        is_news.then_some(batch)
+    }
+
+    /// The world as of the last update.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The accepted objects as of the last update.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Replaces what is known of one file, as far as what was read can be trusted.
+    fn take(&mut self, id: FileId, update: Update) {
+        let mut read = match update {
+            Update::Gone => {
+                self.files.remove(&id);
+                return;
+            }
+            Update::Empty(file) => match self.files.get(&id) {
+                Some(before) if !before.objects.is_empty() => ReadFile::emptied(&file),
+                _ => ReadFile::default(),
+            },
+            Update::Read(read) => read,
+        };
+        if let Some(before) = self.files.get(&id) {
+            if read.is_broken && !before.is_broken {
+                // It was good as a whole: a half-written file changes nothing.
+                read.objects.clone_from(&before.objects);
+                read.unused.clone_from(&before.unused);
+                read.is_broken = false;
+            } else if read.is_broken || read.has_unidentified {
+                let missing = before.objects.iter().filter(|old| {
+                    let same_key = |new: &Arc<ReadObject>| new.key == old.key;
+                    !read.objects.iter().any(same_key)
+                });
+                let missing: Vec<_> = missing.cloned().collect();
+                read.objects.extend(missing);
+            }
+        }
+        self.files.insert(id, read);
+    }
+
+    /// Decides for each key which object is in force. Returns everything that is wrong.
+    fn resolve(&mut self) -> Vec<Diagnostic> {
+        let mut candidates: BTreeMap<&ObjectKey, Vec<(&FileId, &Arc<ReadObject>)>> =
+            BTreeMap::new();
+        for (id, file) in &self.files {
+            for object in &file.objects {
+                candidates
+                    .entry(&object.key)
+                    .or_default()
+                    .push((id, object));
+            }
+        }
+        let mut diagnostics: Vec<_> = self.folder_findings.clone();
+        let mut in_force = BTreeMap::new();
+        for (key, candidates) in candidates {
+            let before = self.in_force.get(key);
+            let incumbent =
+                before.and_then(|before| candidates.iter().position(|(id, _)| **id == before.file));
+            let (owner, others) = split_at(&candidates, incumbent.unwrap_or(0));
+            let (file, present) = owner;
+            diagnostics.extend(others.map(|other| duplicate(other.1, present)));
+            diagnostics.extend(present.diagnostics());
+            let good = if present.faults.is_empty() {
+                Some(Arc::clone(present))
+            } else {
+                before.and_then(|before| before.good.clone())
+            };
+            let entry = InForce {
+                file: file.clone(),
+                present: Arc::clone(present),
+                good,
+            };
+            in_force.insert(key.clone(), entry);
+        }
+        let files = self.files.values();
+        diagnostics.extend(files.flat_map(|file| file.findings.iter().cloned()));
+        diagnostics.extend(unused(self.files.values()));
+        diagnostics.sort();
+        self.in_force = in_force;
+        diagnostics
+    }
+
+    fn next_objects(&self) -> Objects {
+        let good = self
+            .in_force
+            .values()
+            .filter_map(|entry| entry.good.as_ref());
+        good.filter_map(|object| object.api.clone()).collect()
+    }
+
+    fn next_world(&mut self) -> World {
+        let addresses = self.cluster_ips();
+        let mut objects = Vec::new();
+        for entry in self.in_force.values() {
+            objects.extend(entry.version().model(&entry.file, &addresses));
+        }
+        objects
+            .into_iter()
+            .map(|object| Arc::new(self.with_generation(object)))
+            .collect()
+    }
+
+    /// Counts the generation up when the content is new.
+    fn with_generation(&mut self, mut object: Object) -> Object {
+        let same = self
+            .world
+            .object(&object.key)
+            .is_some_and(|before| before.spec == object.spec && before.problems == object.problems);
+        let last = self.generations.entry(object.key.clone()).or_insert(0);
+        *last += u64::from(!same);
+        object.meta.generation = *last;
+        object
+    }
+
+    /// The addresses that `ClusterIPs` objects give to Services.
+    fn cluster_ips(&self) -> BTreeMap<String, Vec<IpAddr>> {
+        let versions = self
+            .in_force
+            .values()
+            .filter_map(|entry| entry.version().api.as_deref());
+        let given = versions.filter_map(|object| match object {
+            ApiObject::ClusterIps(given) => Some(given.spec.services.clone()),
+            _ => None,
+        });
+        given.flatten().collect()
+    }
+
+    fn locator(&self) -> Locator {
+        let texts = self
+            .in_force
+            .values()
+            .map(|entry| (entry.present.subject(), entry.present.text.clone()));
+        Locator::new(texts.collect())
+    }
+}
+
+impl ReadFile {
+    /// What is known of a file that held objects and now holds nothing.
+    fn emptied(file: &Arc<str>) -> Self {
+        let mut read = Self::unreadable(
+            file,
+            "is empty now; its objects stay until it is removed or has content".to_owned(),
+        );
+        for finding in &mut read.findings {
+            finding.severity = Severity::Warning;
+        }
+        read
+    }
+}
+
+impl ReadObject {
+    /// The object for the world; none when the model has no use for the kind, or nothing of the
+    /// object can be read.
+    fn model(&self, file: &FileId, addresses: &BTreeMap<String, Vec<IpAddr>>) -> Option<Object> {
+        let mut spec = self.spec.clone()?;
+        if let Spec::Service(service) = &mut spec
+            && service.cluster_ips.is_empty()
+            && !service.headless
+            && !matches!(service.kind, ServiceType::ExternalName(_))
+        {
+            let name = format!("{}/{}", self.key.namespace, self.key.name);
+            service.cluster_ips = addresses.get(&name).cloned().unwrap_or_default();
+        }
+        let metadata = self.api.as_ref().map(|object| object.metadata());
+        let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref());
+        let place = self.place();
+        let meta = Meta {
+            created: Created {
+                seconds: created.map_or(0, |time| time.0.as_second()),
+                place: format!("{}:{}:{:06}", file.root, place.file, self.position).into(),
+            },
+            origin: Origin::File {
+                path: place.file,
+                line: place.line,
+            },
+            generation: 0,
+        };
+        let (namespace, name) = (self.key.namespace.as_str(), self.key.name.as_str());
+        let mut object = Object::new(namespace, name, meta, spec);
+        object.problems = self.problems();
+        Some(object)
+    }
+}
+
+/// The item at `at`, and the others.
+fn split_at<T: Copy>(items: &[T], at: usize) -> (T, impl Iterator<Item = T>) {
+    let others = items
+        .iter()
+        .enumerate()
+        .filter(move |(index, _)| *index != at);
+    (items[at], others.map(|(_, item)| *item))
+}
+
+fn duplicate(duplicate: &ReadObject, in_force: &ReadObject) -> Diagnostic {
+    Diagnostic {
+        place: Some(duplicate.place()),
+        subject: Some(duplicate.subject()),
+        field: weft_model::FieldPath::default(),
+        severity: Severity::Error,
+        reason: Reason::DuplicateObject,
+        message: format!(
+            "the same object stands at {}, which is in force; remove one of the two",
+            in_force.place()
+        ),
+    }
+}
+
+/// One line for each kind that Weft has no use for, at its first place.
+fn unused<'a>(files: impl Iterator<Item = &'a ReadFile>) -> Vec<Diagnostic> {
+    let mut kinds: BTreeMap<&str, (&Place, usize)> = BTreeMap::new();
+    for (kind, place) in files.flat_map(|file| &file.unused) {
+        kinds.entry(kind).or_insert((place, 0)).1 += 1;
+    }
+    let diagnostic = |(kind, (place, count)): (&str, (&Place, usize))| Diagnostic {
+        place: Some(place.clone()),
+        subject: None,
+        field: weft_model::FieldPath::default(),
+        severity: Severity::Info,
+        reason: Reason::UnusedKind,
+        message: match count {
+            1 => format!("a mesh has no use for {kind}: ignored"),
+            _ => format!(
+                "a mesh has no use for {kind}: ignored, here and {} times more",
+                count - 1
+            ),
+        },
+    };
+    kinds.into_iter().map(diagnostic).collect()
+}
+
+#[cfg(test)]
+mod tests;
