@@ -9,8 +9,25 @@
 //! Does not know protobuf, versions or subscriptions: `weft-xds` encodes and serves.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod authorization;
+mod compiler;
+mod dirty;
+mod dump;
+mod endpoints;
+mod findings;
+mod index;
+mod mesh_config;
+mod peer_authentication;
+mod protocol;
 pub mod resource;
+mod route;
+mod service;
 mod sharded;
-pub mod snapshot;
+mod snapshot;
+mod targets;
+mod traffic_policy;
+mod workload;
 
+pub use compiler::{Compiler, Delta, compile};
+pub use mesh_config::Settings;
 pub use snapshot::{ResourceKey, Snapshot};

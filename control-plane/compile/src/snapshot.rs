@@ -1,5 +1,6 @@
 //! All resources at one moment, looked up by name. Immutable for readers, cheap to copy.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -96,6 +97,19 @@ fn name(namespace: &str, name: &str) -> Name {
 }
 
 impl Snapshot {
+    pub(crate) fn empty(trust_domain: TrustDomain, mesh_config: MeshConfig) -> Self {
+        Self {
+            trust_domain,
+            services: Sharded::default(),
+            endpoints: Sharded::default(),
+            virtual_addresses: Sharded::default(),
+            workloads: Sharded::default(),
+            inbounds: Sharded::default(),
+            authorizations: Sharded::default(),
+            mesh_config: Arc::new(mesh_config),
+        }
+    }
+
     /// The trust domain that all identities here belong to.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
@@ -177,6 +191,116 @@ impl Snapshot {
     #[must_use]
     pub fn mesh_config(&self) -> Arc<MeshConfig> {
         Arc::clone(&self.mesh_config)
+    }
+}
+
+/// Changes, made by the compiler only.
+impl Snapshot {
+    /// Replaces a service and names the views of it that are now different.
+    pub(crate) fn put_service(
+        &mut self,
+        name: &Name,
+        old: Option<&ServiceViews>,
+        new: Option<Arc<ServiceViews>>,
+        touched: &mut BTreeSet<ResourceKey>,
+    ) {
+        let view = |from: Option<&Arc<str>>| ResourceKey::Service {
+            namespace: name.0.clone(),
+            name: name.1.clone(),
+            from: from.cloned(),
+        };
+        if old.map(|views| &views.shared) != new.as_ref().map(|views| &views.shared) {
+            touched.insert(view(None));
+        }
+        let clients = |views: Option<&ServiceViews>| -> BTreeSet<Arc<str>> {
+            let own = views.into_iter().flat_map(|views| &views.own);
+            own.map(|(client, _)| client.clone()).collect()
+        };
+        for client in &clients(old) | &clients(new.as_deref()) {
+            let seen =
+                |views: Option<&ServiceViews>| views.map(|views| views.from(&client).clone());
+            if seen(old) != seen(new.as_deref()) {
+                touched.insert(view(Some(&client)));
+            }
+        }
+        let numbers = |views: Option<&ServiceViews>| {
+            views.map(|views| {
+                views
+                    .shared
+                    .ports
+                    .iter()
+                    .map(|p| p.port)
+                    .collect::<Vec<_>>()
+            })
+        };
+        if numbers(old) != numbers(new.as_deref()) {
+            let (namespace, service) = name.clone();
+            touched.insert(ResourceKey::Host {
+                namespace,
+                name: service,
+            });
+            let addresses = old.into_iter().chain(new.as_deref());
+            touched.extend(
+                addresses
+                    .flat_map(|views| &views.shared.addresses)
+                    .map(|address| ResourceKey::Address(*address)),
+            );
+        }
+        self.services.put(name.clone(), new);
+    }
+
+    /// Replaces a service's buckets and names those that are now different. Buckets that are equal
+    /// stay the ones that they were.
+    pub(crate) fn put_endpoints(
+        &mut self,
+        name: &Name,
+        new: Option<Vec<Arc<Endpoints>>>,
+        touched: &mut BTreeSet<ResourceKey>,
+    ) {
+        let old = self.endpoints.get(name).cloned();
+        let old = old.as_deref().unwrap_or_default();
+        let mut buckets = new.unwrap_or_default();
+        for nth in 0..old.len().max(buckets.len()) {
+            match (old.get(nth), buckets.get_mut(nth)) {
+                (Some(old), Some(new)) if old == new => *new = Arc::clone(old),
+                _ => {
+                    touched.insert(ResourceKey::Endpoints {
+                        namespace: name.0.clone(),
+                        name: name.1.clone(),
+                        // Far below 2³².
+                        bucket: u32::try_from(nth).unwrap_or(u32::MAX),
+                    });
+                }
+            }
+        }
+        let buckets = (!buckets.is_empty()).then(|| buckets.into());
+        self.endpoints.put(name.clone(), buckets);
+    }
+
+    /// Whether there is such a resource. A view of a service is there as long as the service is.
+    pub(crate) fn contains(&self, key: &ResourceKey) -> bool {
+        match key {
+            ResourceKey::Address(ip) => {
+                self.virtual_addresses.get(ip).is_some() || self.workloads.get(ip).is_some()
+            }
+            ResourceKey::Host { namespace, name }
+            | ResourceKey::Service {
+                namespace, name, ..
+            } => self
+                .services
+                .get(&(namespace.clone(), name.clone()))
+                .is_some(),
+            ResourceKey::Endpoints {
+                namespace,
+                name,
+                bucket,
+            } => self.endpoints(namespace, name, *bucket).is_some(),
+            ResourceKey::Inbound { namespace, pod } => self.inbound(namespace, pod).is_some(),
+            ResourceKey::Authorization { namespace, name } => {
+                self.authorization(namespace, name).is_some()
+            }
+            ResourceKey::MeshConfig => true,
+        }
     }
 }
 

@@ -113,6 +113,8 @@ pub enum Reason {
     TargetNotFound,
     /// A port that the Service does not have.
     PortNotFound,
+    /// A route on a port that is declared to speak something else.
+    UnsupportedProtocol,
     /// An older object has the place.
     Conflicted,
     /// The policy chooses no pod.
@@ -153,6 +155,7 @@ impl Reason {
             Reason::NoMatchingParent => "NoMatchingParent",
             Reason::TargetNotFound => "TargetNotFound",
             Reason::PortNotFound => "PortNotFound",
+            Reason::UnsupportedProtocol => "UnsupportedProtocol",
             Reason::Conflicted => "Conflicted",
             Reason::NoWorkloads => "NoWorkloads",
             Reason::HostnamesIgnored => "HostnamesIgnored",

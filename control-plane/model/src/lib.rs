@@ -25,7 +25,8 @@ pub use policy::{
 };
 pub use route::{
     Backend, Filter, GrpcMatch, GrpcRoute, HeaderModifier, HttpMatch, HttpRoute, MatchKind,
-    MethodMatch, ParentRef, PathMatch, PathModifier, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
+    MethodMatch, ParentRef, PathMatch, PathModifier, Redirect, Rewrite, Route, Rule, Timeouts,
+    ValueMatch,
 };
 pub use traffic::{
     Backoff, Balancing, Connections, OutlierDetection, RetryBudget, RetryOn, RetryPolicy,

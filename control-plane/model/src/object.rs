@@ -73,8 +73,9 @@ pub struct Object {
     pub spec: Spec,
     /// What of it could not be read, by the source or by `weft-api`'s validation of the single
     /// object. The source reports these as diagnostics; compile only draws the consequence: a
-    /// route loses the rules concerned, an AuthorizationPolicy turns into a refusal, anything else
-    /// is left out.
+    /// route loses the rules concerned, an AuthorizationPolicy refuses everything on its targets,
+    /// a PeerAuthentication is taken for STRICT, a TrafficPolicy or MeshConfig is left out;
+    /// Kubernetes' own objects count as far as they were read.
     pub problems: Vec<Problem>,
 }
 

@@ -61,6 +61,19 @@ impl World {
             .map(|(_, object)| object)
     }
 
+    /// The objects of one kind in one namespace, by name.
+    pub fn in_namespace<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        let first = ObjectKey::new(kind, namespace, "");
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.kind == kind && *key.namespace == *namespace)
+            .map(|(_, object)| object)
+    }
+
     /// How many objects there are.
     #[must_use]
     pub fn len(&self) -> usize {

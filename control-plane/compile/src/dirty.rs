@@ -1,0 +1,149 @@
+//! What a change of the world may affect.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weft_model::{
+    EndpointSlice, Kind, Object, ObjectKey, Pod, PolicyTargets, ROOT_NAMESPACE, Service, Spec,
+};
+
+use crate::index::{Handle, Index, name_of};
+use crate::snapshot::Name;
+use crate::targets::pods_of;
+use crate::workload::authorization_policies;
+
+/// What has to be compiled again.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    pub(crate) routes: BTreeSet<ObjectKey>,
+    pub(crate) services: BTreeSet<Name>,
+    pub(crate) pods: BTreeSet<Name>,
+    pub(crate) addresses: BTreeSet<IpAddr>,
+    /// AuthorizationPolicies: themselves and their targets.
+    pub(crate) authorizations: BTreeSet<ObjectKey>,
+    /// Namespaces whose PeerAuthentications are to be looked at together.
+    pub(crate) peer_authentications: BTreeSet<Arc<str>>,
+    pub(crate) traffic_policies: BTreeSet<ObjectKey>,
+    pub(crate) mesh_configs: BTreeSet<ObjectKey>,
+}
+
+impl Dirty {
+    /// Marks what depends on `object`. Called with the object as it was before the change is
+    /// applied, and as it is after.
+    pub(crate) fn mark(&mut self, index: &Index, object: &Object) {
+        let key = &object.key;
+        match &object.spec {
+            Spec::Namespace(_) | Spec::ServiceAccount(_) => {}
+            Spec::Service(service) => self.service(index, &name_of(key), service),
+            Spec::EndpointSlice(slice) => self.slice(index, key, slice),
+            Spec::Pod(pod) => self.pod(index, key, pod),
+            Spec::HttpRoute(_) | Spec::GrpcRoute(_) => {
+                self.routes.insert(key.clone());
+            }
+            Spec::AuthorizationPolicy(_) => {
+                self.authorizations.insert(key.clone());
+                self.pods_in_scope(index, &key.namespace);
+            }
+            Spec::PeerAuthentication(_) => {
+                self.peer_authentications.insert(key.namespace.clone());
+                self.pods_in_scope(index, &key.namespace);
+            }
+            Spec::TrafficPolicy(policy) => {
+                self.traffic_policies.insert(key.clone());
+                let targets = policy.targets.iter();
+                self.services
+                    .extend(targets.map(|target| (key.namespace.clone(), target.name.clone())));
+            }
+            Spec::MeshConfig(_) => {
+                self.mesh_configs.insert(key.clone());
+                self.all_pods(index);
+            }
+        }
+    }
+
+    fn service(&mut self, index: &Index, name: &Name, service: &Service) {
+        self.services.insert(name.clone());
+        for handle in [Handle::Parent(name.clone()), Handle::Backend(name.clone())] {
+            self.routes.extend(index.referrers(&handle).iter().cloned());
+        }
+        let policies = index.referrers(&Handle::TrafficPolicy(name.clone()));
+        self.traffic_policies.extend(policies.iter().cloned());
+        self.pods.extend(pods_of(index, name));
+        self.policies_on(index, name);
+        for address in &service.cluster_ips {
+            self.addresses.insert(*address);
+            let claimants = index.referrers(&Handle::ServiceAt(*address));
+            self.services.extend(claimants.iter().map(name_of));
+        }
+    }
+
+    fn slice(&mut self, index: &Index, key: &ObjectKey, slice: &EndpointSlice) {
+        let namespace = &key.namespace;
+        self.services
+            .insert((namespace.clone(), slice.service.clone()));
+        let named = slice.endpoints.iter().filter_map(|e| e.pod.clone());
+        self.pods.extend(named.map(|pod| (namespace.clone(), pod)));
+        self.policies_on(index, &(namespace.clone(), slice.service.clone()));
+    }
+
+    /// The AuthorizationPolicies that target a service.
+    fn policies_on(&mut self, index: &Index, service: &Name) {
+        for (policy, spec) in authorization_policies(index, &service.0) {
+            if let PolicyTargets::References(targets) = &spec.targets
+                && targets.iter().any(|target| target.name == service.1)
+            {
+                self.authorizations.insert(policy.key.clone());
+            }
+        }
+    }
+
+    fn pod(&mut self, index: &Index, key: &ObjectKey, pod: &Pod) {
+        let name = name_of(key);
+        let at_addresses = pod.ips.iter().map(|ip| Handle::SliceAt(*ip));
+        for handle in at_addresses.chain([Handle::SliceWith(name.clone())]) {
+            for object in index.referring(&handle) {
+                if let Spec::EndpointSlice(slice) = &object.spec {
+                    self.services
+                        .insert((object.key.namespace.clone(), slice.service.clone()));
+                }
+            }
+        }
+        self.addresses.extend(&pod.ips);
+        self.pods.insert(name);
+    }
+
+    /// The policies that may choose another set of pods, now that this pod is another one.
+    pub(crate) fn choosers(&mut self, index: &Index, pod: &ObjectKey) {
+        for namespace in [&*pod.namespace, ROOT_NAMESPACE] {
+            let policies = authorization_policies(index, namespace);
+            self.authorizations
+                .extend(policies.map(|(policy, _)| policy.key.clone()));
+            self.peer_authentications.insert(namespace.into());
+        }
+    }
+
+    fn pods_in_scope(&mut self, index: &Index, namespace: &str) {
+        if namespace == ROOT_NAMESPACE {
+            self.all_pods(index);
+        } else {
+            let pods = index.pods_in(namespace);
+            self.pods
+                .extend(pods.map(|(object, _)| name_of(&object.key)));
+        }
+    }
+
+    fn all_pods(&mut self, index: &Index) {
+        let pods = index.world().of_kind(Kind::Pod);
+        self.pods.extend(pods.map(|object| name_of(&object.key)));
+    }
+}
+
+/// Whether a pod is another one to policies that choose it: an update of its readiness is not.
+pub(crate) fn chosen_otherwise(old: Option<&Object>, new: Option<&Object>) -> bool {
+    let facts = |object: Option<&Object>| match object.map(|object| &object.spec) {
+        Some(Spec::Pod(pod)) => Some((pod.labels.clone(), pod.meshed, pod.ports.clone())),
+        _ => None,
+    };
+    facts(old) != facts(new)
+}
