@@ -1,0 +1,357 @@
+//! The HTTP/2 client codec: one connection to a peer, shared by many requests.
+//!
+//! Owns: the connection's driver, counting its streams, sending one request and reading the head of its
+//! answer, and knowing of a failed request whether anything of it can have reached the peer. Does not own:
+//! which connection a request takes ([`crate::pool`]), whether it is sent again ([`crate::retry`]).
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use h2::{PingPong, Reason};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, Version};
+use http_body::Body as HttpBody;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use weft_identity::SpiffeId;
+use weft_proxy_config::Permit;
+use weft_proxy_net::{Drain, Hop};
+
+use crate::body::Body;
+use crate::http2_server::{CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW};
+use crate::pump::{Pump, PumpError};
+use crate::sent::SendError;
+use crate::tasks::{Bound, Tasks};
+
+/// Overhead of small DATA frames that answers may bring: they carry many applications' streams.
+const DATA_FRAME_BUDGET: usize = 256 << 20;
+/// Resets by us that h2 remembers, so that what is still on its way to a reset stream is ignored.
+const REMEMBERED_RESETS: usize = 4 * MAX_STREAMS as usize;
+/// With requests under way and nothing heard for so long, the peer is asked for a sign of life…
+const PING_AFTER: Duration = Duration::from_secs(10);
+/// …and given so long for it.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One connection. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Http2Conn(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Taken when no more requests may start: h2 then closes after the last stream.
+    send: RefCell<Option<SendRequest<Bytes>>>,
+    identity: Option<SpiffeId>,
+    drain: Drain,
+    streams: Cell<usize>,
+    /// When the last stream ended.
+    idle_since: Cell<Instant>,
+    traffic: Rc<Traffic>,
+    _permit: Option<Permit>,
+}
+
+/// Bytes so far, either way.
+#[derive(Debug, Default)]
+struct Traffic {
+    written: Cell<u64>,
+    read: Cell<u64>,
+}
+
+impl Http2Conn {
+    /// Shakes hands on a fresh connection; its driver becomes one of `tasks`.
+    pub(crate) async fn open(hop: Hop, permit: Option<Permit>, tasks: &Tasks) -> Result<Self, h2::Error> {
+        let traffic = Rc::new(Traffic::default());
+        let io = Counted {
+            io: hop.io,
+            traffic: traffic.clone(),
+        };
+        let (send, mut connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(MAX_STREAMS as usize)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_send_buffer_size(STREAM_WINDOW as usize)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(DATA_FRAME_BUDGET)
+            .enable_push(false)
+            .handshake::<_, Bytes>(io)
+            .await?;
+        let pings = connection.ping_pong();
+        let shared = Rc::new(Shared {
+            send: RefCell::new(Some(send)),
+            identity: hop.identity,
+            drain: hop.drain,
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            traffic,
+            _permit: permit,
+        });
+        tasks.spawn(drive(connection, pings, shared.clone()));
+        Ok(Self(shared))
+    }
+
+    /// Takes requests: open, not told to go, not full.
+    pub(crate) fn has_room(&self) -> bool {
+        let limit = match &*self.0.send.borrow() {
+            Some(send) => send.current_max_send_streams().min(MAX_STREAMS as usize),
+            None => return false,
+        };
+        self.0.streams.get() < limit
+    }
+
+    /// Takes no more requests, ever.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.0.send.borrow().is_none()
+    }
+
+    /// Lets what is under way finish, then closes.
+    pub(crate) fn retire(&self) {
+        self.0.send.borrow_mut().take();
+    }
+
+    pub(crate) fn identity(&self) -> Option<&SpiffeId> {
+        self.0.identity.as_ref()
+    }
+
+    /// Since when nothing is under way; `None` while something is.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        (self.0.streams.get() == 0).then(|| self.0.idle_since.get())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> usize {
+        self.0.streams.get()
+    }
+
+    /// Sends a request and waits for the head of its answer, writing the body meanwhile. What is left of
+    /// the body then goes on by itself, for as long as the answer is read.
+    pub(crate) async fn send(&self, mut head: Request<()>, body: Body) -> Result<Response<Body>, SendError> {
+        let end = body.is_end_stream();
+        if head.version() == Version::HTTP_2 && head.uri().scheme().is_none() {
+            // h2 wants a scheme with HTTP/2, but forwards what came over HTTP/1 as it is.
+            *head.version_mut() = Version::HTTP_11;
+        }
+        if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
+            && !head.headers().contains_key(CONTENT_LENGTH)
+        {
+            head.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        let written = self.0.traffic.written.get();
+        let sent = match &mut *self.0.send.borrow_mut() {
+            Some(send) => send.send_request(head, end),
+            None => return Err(SendError::Undelivered),
+        };
+        let Ok((response, stream)) = sent else {
+            self.retire();
+            return Err(SendError::Undelivered);
+        };
+        let open = OpenStream::new(self.0.clone());
+        let mut pump = (!end).then(|| Pump::new(body, stream));
+        let mut response = pin!(response);
+        let answered = poll_fn(|cx| {
+            if let Some(pumping) = &mut pump
+                && let Poll::Ready(pumped) = pumping.poll(cx)
+            {
+                pump = None;
+                if let Err(PumpError::Source(_)) = pumped {
+                    return Poll::Ready(Err(SendError::ClientGone));
+                }
+                // A peer that takes no more has said why in its answer, or will.
+            }
+            response.as_mut().poll(cx).map_err(|error| self.classify(&error, written))
+        })
+        .await?;
+        let upload = pump.map(|mut pump| {
+            Bound::spawn(async move {
+                // Either the peer has had enough, or the client is gone, whose own stream says so.
+                let _ = poll_fn(|cx| pump.poll(cx)).await;
+            })
+        });
+        let guard = StreamGuard { upload, _open: open };
+        Ok(answered.map(|stream| Body::http2_guarded(stream, Some(guard))))
+    }
+
+    /// Can anything of the request have reached the peer's application?
+    fn classify(&self, error: &h2::Error, written_before: u64) -> SendError {
+        let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+        // h2 ends only those streams with the peer's GOAWAY that are beyond its last stream.
+        let beyond_goodbye = error.is_remote() && error.is_go_away();
+        if beyond_goodbye {
+            self.retire();
+        }
+        let nothing_written = self.0.traffic.written.get() == written_before;
+        if refused {
+            SendError::Refused
+        } else if beyond_goodbye || nothing_written {
+            SendError::Undelivered
+        } else {
+            SendError::Reset
+        }
+    }
+}
+
+/// One stream that counts against its connection's limit.
+#[derive(Debug)]
+struct OpenStream(Rc<Shared>);
+
+impl OpenStream {
+    fn new(shared: Rc<Shared>) -> Self {
+        shared.streams.set(shared.streams.get() + 1);
+        Self(shared)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// What lives as long as the answer is read: the stream's place and the rest of the upload.
+#[derive(Debug)]
+pub(crate) struct StreamGuard {
+    upload: Option<Bound>,
+    _open: OpenStream,
+}
+
+impl StreamGuard {
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| !upload.is_finished())
+    }
+}
+
+/// Drives the connection: reads and writes frames, says goodbye in time, notices a dead peer.
+async fn drive<Io>(connection: h2::client::Connection<Io, Bytes>, pings: Option<PingPong>, shared: Rc<Shared>)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut connection = pin!(connection);
+    let mut draining = pin!(shared.drain.draining());
+    let mut ended = pin!(shared.drain.ended());
+    let mut life = pin!(Life::new(pings, shared.clone()));
+    let outcome = poll_fn(|cx| {
+        if !shared.send.borrow().is_none() && draining.as_mut().poll(cx).is_ready() {
+            shared.send.borrow_mut().take();
+        }
+        if ended.as_mut().poll(cx).is_ready() || life.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "an HTTP/2 connection ended");
+    }
+    shared.send.borrow_mut().take();
+}
+
+/// Ready when a peer that should say something has been silent for too long.
+struct Life {
+    pings: Option<PingPong>,
+    shared: Rc<Shared>,
+    timer: Pin<Box<Sleep>>,
+    heard: u64,
+    asked: bool,
+}
+
+impl Life {
+    fn new(pings: Option<PingPong>, shared: Rc<Shared>) -> Self {
+        Self {
+            pings,
+            shared,
+            timer: Box::pin(tokio::time::sleep(PING_AFTER)),
+            heard: 0,
+            asked: false,
+        }
+    }
+}
+
+impl Future for Life {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(pings) = &mut this.pings else {
+            return Poll::Pending;
+        };
+        if this.asked && pings.poll_pong(cx).is_ready() {
+            this.asked = false;
+        }
+        while this.timer.as_mut().poll(cx).is_ready() {
+            let read = this.shared.traffic.read.get();
+            let silent = read == this.heard && this.shared.streams.get() > 0;
+            this.heard = read;
+            if !silent {
+                this.timer.as_mut().reset(Instant::now() + PING_AFTER);
+            } else if this.asked {
+                return Poll::Ready(());
+            } else {
+                this.asked = pings.send_ping(h2::Ping::opaque()).is_ok();
+                this.timer.as_mut().reset(Instant::now() + PING_TIMEOUT);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Counts bytes: of a request before which nothing more was written, nothing can have arrived.
+struct Counted<Io> {
+    io: Io,
+    traffic: Rc<Traffic>,
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let traffic = &self.traffic;
+        traffic.read.set(traffic.read.get() + (buf.filled().len() - before) as u64);
+        read
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> Counted<Io> {
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(n)) = written {
+            self.traffic.written.set(self.traffic.written.get() + *n as u64);
+        }
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.count(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.count(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,180 @@
+//! The HTTP/2 server codec: reads requests from a connection, has each answered by the request path and
+//! writes the answers. Knows frames, windows and resets; knows nothing of routes or policies.
+//!
+//! All streams of a connection run in its one task: what one wake-up brings is answered and flushed in one
+//! write, and when the connection goes everything on it is dropped, which is how a cancelled request ends.
+//!
+//! Two sets of limits: an [`Edge`](Side::Edge) faces a client that may mean harm, a [`Hop`](Side::Hop) faces another
+//! proxy of the mesh, which has limited its own clients already and carries many of them at once.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
+use h2::server::{Builder, SendResponse};
+use h2::Reason;
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, Request, Response};
+use http_body::Body as HttpBody;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use weft_proxy_net::Drain;
+
+use crate::body::{Body, BodyError};
+use crate::head;
+use crate::pump::Pump;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// An application or a client outside the mesh.
+    Edge,
+    /// Another proxy of the mesh.
+    Hop,
+}
+
+/// What the request path gives back for a request.
+#[derive(Debug)]
+pub(crate) enum Answer<B> {
+    /// This answer.
+    Response(Response<B>),
+    /// Nothing of the request was delivered: the peer may send it elsewhere (RFC 9113 8.7).
+    Undelivered,
+    /// The exchange ended without an answer that could be sent.
+    Reset(Reason),
+}
+
+/// Bytes of one stream that may be on their way unread.
+pub(crate) const STREAM_WINDOW: u32 = 128 * 1024;
+/// Streams at a time on one connection.
+pub(crate) const MAX_STREAMS: u32 = 256;
+/// A reader that stalls holds back its own stream and no other.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
+/// The largest header list taken.
+pub(crate) const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// How long a client may take for its preface.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that one client may open and reset before they were looked at.
+const EDGE_PENDING_RESETS: usize = 64;
+/// On a hop all the streams of a connection may be reset at once, several times over, by clients that leave.
+const HOP_PENDING_RESETS: usize = 4 * MAX_STREAMS as usize;
+/// Overhead of small DATA frames: a hop carries everybody's chatty streams.
+const HOP_DATA_FRAME_BUDGET: usize = 256 << 20;
+
+impl Side {
+    fn builder(self) -> Builder {
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_send_buffer_size(STREAM_WINDOW as usize);
+        match self {
+            Self::Edge => builder.max_pending_accept_reset_streams(EDGE_PENDING_RESETS),
+            Self::Hop => builder
+                .max_pending_accept_reset_streams(HOP_PENDING_RESETS)
+                .max_local_error_reset_streams(None)
+                .data_frame_budget(HOP_DATA_FRAME_BUDGET),
+        };
+        builder
+    }
+}
+
+/// Serves one connection until it closes. `answer` is called once per request.
+///
+/// Goodbye (GOAWAY) is said when `drain` says so, but never before the connection has carried a request:
+/// whoever connects to a leaving pod has not heard yet that it leaves.
+pub(crate) async fn serve<Io, F, Fut, B>(io: Io, side: Side, drain: &Drain, answer: F) -> Result<(), h2::Error>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(Request<Body>) -> Fut,
+    Fut: Future<Output = Answer<B>>,
+    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let Ok(handshake) = timeout(PREFACE_TIMEOUT, side.builder().handshake::<_, Bytes>(io)).await else {
+        return Ok(());
+    };
+    let mut connection = handshake?;
+    let mut streams = FuturesUnordered::new();
+    let mut goodbye = pin!(drain.draining());
+    let mut said = false;
+    let mut carried = false;
+    poll_fn(|cx| {
+        loop {
+            while let Poll::Ready(Some(())) = Pin::new(&mut streams).poll_next(cx) {}
+            // Reads what has come and, once there is nothing more, flushes what was written.
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    carried = true;
+                    let (parts, body) = request.into_parts();
+                    let request = Request::from_parts(parts, Body::http2(body));
+                    streams.push(stream(answer(request), respond));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        if carried && !said && goodbye.as_mut().poll(cx).is_ready() {
+            said = true;
+            connection.graceful_shutdown();
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// One stream: waits for the answer, or for the client to reset it, and writes the answer.
+async fn stream<Fut, B>(answer: Fut, mut respond: SendResponse<Bytes>)
+where
+    Fut: Future<Output = Answer<B>>,
+    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let answer = {
+        let mut answer = pin!(answer);
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            respond.poll_reset(cx).map(|_| None)
+        });
+        match ended.await {
+            Some(answer) => answer,
+            None => return,
+        }
+    };
+    let response = match answer {
+        Answer::Response(response) => response,
+        Answer::Undelivered => return respond.send_reset(Reason::REFUSED_STREAM),
+        Answer::Reset(reason) => return respond.send_reset(reason),
+    };
+    let (mut parts, body) = response.into_parts();
+    head::strip_for_http2(&mut parts.headers);
+    let end = body.is_end_stream();
+    complete(&mut parts.headers, &body);
+    let Ok(sender) = respond.send_response(Response::from_parts(parts, ()), end) else {
+        return respond.send_reset(Reason::INTERNAL_ERROR);
+    };
+    if !end {
+        let mut pump = Pump::new(body, sender);
+        // The client's leaving ends the stream; there is nobody left to tell.
+        let _ = poll_fn(|cx| pump.poll(cx)).await;
+    }
+}
+
+fn complete(headers: &mut HeaderMap, body: &impl HttpBody) {
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
+        && !headers.contains_key(CONTENT_LENGTH)
+    {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    // RFC 9110 6.6.1: an answer without a date gets one from the first recipient with a clock.
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, head::date());
+    }
+}

@@ -1,0 +1,279 @@
+//! A request to this pod's application, from its head to the record of it:
+//!
+//! accept → original destination → detect/TLS → identity → route → authenticate → authorise → limit → app → record
+//!
+//! The phases up to identity are done once per connection, in proxy/net; [`request`] calls the others, in this
+//! order, for each request.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use weft_proxy_config::{Decision, Inbound, InboundPort, MtlsMode, Peer, Protocol};
+use weft_proxy_net::{Drain, PeerInfo};
+use weft_proxy_telemetry::{Direction, Flag, ServiceLabel};
+
+use crate::body::Body;
+use crate::exchange::{Exchange, Tracked};
+use crate::failure::Failure;
+use crate::head;
+use crate::http1::Unsent;
+use crate::http2_server::Answer;
+use crate::pool::{Destination, PoolError};
+use crate::sent::SendError;
+use crate::worker::Worker;
+
+/// What is known of a connection before its first request.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: PeerInfo,
+    /// The pod's address and port that were dialled; the port selects policy.
+    pub(crate) local: SocketAddr,
+    /// Where the application listens.
+    pub(crate) app: SocketAddr,
+    pub(crate) drain: Drain,
+}
+
+/// For the connection to the application, which is on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an HTTP/2 connection to the application may rest.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections that may turn out to be closed before a request gives up.
+const STALE_CONNECTIONS: usize = 4;
+
+/// One request, all phases.
+pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request<Body>) -> Answer<Tracked> {
+    let (mut exchange, mut request, speaks) = accept(worker, conn, request);
+    let routed = check(&mut request).and_then(|()| route(worker, conn, &mut exchange));
+    let policy = match routed {
+        Ok(policy) => policy,
+        Err(failure) => return Answer::Response(exchange.fail(failure)),
+    };
+    let allowed = authenticate(conn, policy.port)
+        .and_then(|()| authorise(conn, &policy.inbound, &request))
+        .and_then(|()| limit(worker, &mut exchange));
+    if let Err(failure) = allowed {
+        return Answer::Response(exchange.fail(failure));
+    }
+    exchange.record().trace.inject(request.headers_mut());
+    let answered = app(worker, conn, &mut exchange, speaks.to_app(policy.port), request).await;
+    record(conn, exchange, answered)
+}
+
+/// What the client of the exchange spoke; its application gets the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Http1,
+    Http2,
+}
+
+impl Speaks {
+    /// A port declared to be HTTP/1 never gets anything else.
+    fn to_app(self, port: InboundPort) -> Self {
+        match port.protocol {
+            Protocol::Http1 => Self::Http1,
+            _ => self,
+        }
+    }
+}
+
+/// The rules that hold for this request.
+struct Rules {
+    inbound: Arc<Inbound>,
+    port: InboundPort,
+}
+
+/// Begins the record; takes off what belongs to the connection and what only Weft may say.
+fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> (Box<Exchange>, Request<Body>, Speaks) {
+    let log = worker.store.mesh().access_log;
+    let mut exchange = Exchange::begin(&worker.telemetry, log, Direction::Inbound, conn.peer.address, &request);
+    let arrived = head::arrive(request.headers_mut());
+    // The marker is believed only from a proxy of the mesh.
+    let over_hop = conn.peer.mesh.then_some(arrived.client_version).flatten();
+    let speaks = match (request.version(), over_hop) {
+        (Version::HTTP_2, None) => Speaks::Http2,
+        _ => Speaks::Http1,
+    };
+    if let Some(upload) = exchange.upload.clone() {
+        request = request.map(|body| body.reporting(upload));
+    }
+    let record = exchange.record();
+    record.source = conn.peer.identity.clone();
+    record.mtls = conn.peer.identity.is_some();
+    record.peer = Some(conn.app);
+    record.authority = head::host_value(&request);
+    (exchange, request, speaks)
+}
+
+/// Refuses what two readers could understand differently.
+fn check(request: &mut Request<Body>) -> Result<(), Failure> {
+    head::one_host(request).map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
+}
+
+/// Finds the rules of the port. Without any the pod takes nothing.
+fn route(worker: &Worker, conn: &Connection, exchange: &mut Exchange) -> Result<Rules, Failure> {
+    let Some(inbound) = worker.store.inbound() else {
+        let text = "this proxy has no policy yet and lets nothing through";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Flag::NotReady, text));
+    };
+    exchange.record().destination = Some(ServiceLabel {
+        namespace: inbound.namespace.clone(),
+        name: inbound.workload.clone(),
+        port: conn.local.port(),
+    });
+    let port = inbound.port(conn.local.port());
+    Ok(Rules { inbound, port })
+}
+
+/// Who calls was proven when the connection began; whether that is enough is asked for each request, since the
+/// mode may have changed meanwhile.
+fn authenticate(conn: &Connection, port: InboundPort) -> Result<(), Failure> {
+    if port.mtls == MtlsMode::Strict && conn.peer.identity.is_none() {
+        let text = "this port takes mutual TLS only";
+        return Err(Failure::new(StatusCode::FORBIDDEN, Flag::PlaintextRefused, text));
+    }
+    Ok(())
+}
+
+fn authorise(conn: &Connection, inbound: &Inbound, request: &Request<Body>) -> Result<(), Failure> {
+    let peer = Peer {
+        identity: conn.peer.identity.as_ref(),
+        address: conn.peer.address.ip(),
+        port: conn.local.port(),
+    };
+    match inbound.authorize_request(&peer, &head::view(request)) {
+        Decision::Allow => Ok(()),
+        Decision::Deny(id) => Err(Failure::denied(id)),
+    }
+}
+
+/// Bounds what one worker carries at a time.
+fn limit(worker: &Worker, exchange: &mut Exchange) -> Result<(), Failure> {
+    match worker.inbound_place() {
+        Some(place) => {
+            exchange.held.place = Some(place);
+            Ok(())
+        }
+        None => {
+            let text = "too many requests in flight to this pod";
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Flag::Overloaded, text))
+        }
+    }
+}
+
+/// Hands the request to the application, in the version that its client spoke.
+async fn app(
+    worker: &Worker,
+    conn: &Connection,
+    exchange: &mut Exchange,
+    speaks: Speaks,
+    request: Request<Body>,
+) -> Result<Response<Body>, Lost> {
+    exchange.record().attempts = 1;
+    let to = Destination {
+        id: 0,
+        addr: conn.app,
+        identity: None,
+        backend: None,
+        connect_timeout: CONNECT_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+    };
+    let (mut parts, body) = request.into_parts();
+    let mut response = match speaks {
+        Speaks::Http2 => http2_app(worker, &to, parts, body).await?,
+        Speaks::Http1 => {
+            head::for_http1(&mut parts);
+            http1_app(worker, &to, exchange, Request::from_parts(parts, body)).await?
+        }
+    };
+    head::depart(response.headers_mut(), false);
+    Ok(response)
+}
+
+/// Why there is no answer of the application's.
+enum Lost {
+    /// It could not be reached; it got nothing of the request.
+    Unreachable(PoolError),
+    Sending(SendError),
+}
+
+impl From<PoolError> for Lost {
+    fn from(error: PoolError) -> Self {
+        Self::Unreachable(error)
+    }
+}
+
+impl From<SendError> for Lost {
+    fn from(error: SendError) -> Self {
+        Self::Sending(error)
+    }
+}
+
+async fn http2_app(worker: &Worker, to: &Destination<'_>, mut parts: Parts, body: Body) -> Result<Response<Body>, Lost> {
+    head::for_http2(&mut parts);
+    let conn = worker.pool.http2(to).await?;
+    Ok(conn.send(Request::from_parts(parts, ()), body).await?)
+}
+
+async fn http1_app(
+    worker: &Worker,
+    to: &Destination<'_>,
+    exchange: &Exchange,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Lost> {
+    let mut stale = 0;
+    loop {
+        let (conn, shelf) = worker.pool.http1(to).await?;
+        match conn.send(request, exchange.upload.as_ref(), &shelf).await {
+            Ok(response) => return Ok(response),
+            // The application closed the connection before anything was written to it.
+            Err(Unsent { error: SendError::Undelivered, request: Some(unsent) }) if stale < STALE_CONNECTIONS => {
+                stale += 1;
+                request = unsent;
+            }
+            Err(unsent) => return Err(unsent.error.into()),
+        }
+    }
+}
+
+/// Turns the outcome into what the caller gets: another proxy is told exactly how far the request came, so that it
+/// can send it elsewhere; others get an answer in HTTP.
+fn record(conn: &Connection, mut exchange: Box<Exchange>, answered: Result<Response<Body>, Lost>) -> Answer<Tracked> {
+    let lost = match answered {
+        Ok(response) => return Answer::Response(exchange.answer(response)),
+        Err(lost) => lost,
+    };
+    let (flag, text) = match &lost {
+        Lost::Unreachable(error) => (Flag::ConnectFailed, format!("the application is not reachable: {error}")),
+        Lost::Sending(SendError::ClientGone) => (Flag::ClientGone, "the client went away".to_owned()),
+        Lost::Sending(error) => (Flag::Reset, format!("the application did not answer: {error}")),
+    };
+    let flag = match flag {
+        Flag::ConnectFailed if conn.drain.is_draining() => Flag::Leaving,
+        flag => flag,
+    };
+    match lost {
+        Lost::Unreachable(_) | Lost::Sending(SendError::Undelivered | SendError::Refused) if conn.peer.mesh => {
+            exchange.unanswered(flag);
+            Answer::Undelivered
+        }
+        Lost::Sending(SendError::Reset) if conn.peer.mesh => {
+            exchange.unanswered(flag);
+            Answer::Reset(h2::Reason::INTERNAL_ERROR)
+        }
+        Lost::Sending(SendError::ClientGone) => {
+            exchange.unanswered(flag);
+            Answer::Reset(h2::Reason::CANCEL)
+        }
+        _ => {
+            exchange.record().attempts = 1;
+            Answer::Response(exchange.fail(Failure::new(StatusCode::SERVICE_UNAVAILABLE, flag, text)))
+        }
+    }
+}
+
+/// One connection's requests share what is known of it.
+pub(crate) type Shared = Rc<Connection>;

@@ -1,0 +1,280 @@
+//! One worker's connections to peers and to the application: few shared HTTP/2 connections per peer, and
+//! shelves of idle HTTP/1.1 ones.
+//!
+//! Input: where to and who must answer there. Output: a connection with room for a request, dialled if need
+//! be; requests that wait for the same peer share one dial. Owns the limits on connections and on requests
+//! that wait for one. Does not choose peers ([`weft_proxy_config::balance`]).
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use weft_identity::SpiffeId;
+use weft_proxy_config::{Backend, ConnectionLimits, Overloaded, Permit};
+use weft_proxy_net::{Alpn, ConnectError, Connector, Hop};
+
+use crate::http1::{Http1Conn, IDLE_UNTOLD, Shelf};
+use crate::http2_client::Http2Conn;
+use crate::http2_server::MAX_STREAMS;
+use crate::tasks::Tasks;
+
+/// How often idle connections are looked at, while there are any.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// No connection could be had. Nothing was sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum PoolError {
+    #[error("{0}")]
+    Connect(Rc<ConnectError>),
+    #[error("cannot connect to {0}: {1}")]
+    Handshake(SocketAddr, Rc<str>),
+    #[error("{0}")]
+    Overloaded(#[from] Overloaded),
+}
+
+/// Where a request goes and who must be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination<'a> {
+    /// The endpoint's ID; 0 for this pod's own application and for what is no endpoint.
+    pub(crate) id: u64,
+    pub(crate) addr: SocketAddr,
+    /// Over mTLS, to this identity.
+    pub(crate) identity: Option<&'a SpiffeId>,
+    /// Whose limits count the connection.
+    pub(crate) backend: Option<&'a Arc<Backend>>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Destination<'_> {
+    fn limits<T>(
+        &self,
+        limit: impl FnOnce(&Backend, &ConnectionLimits) -> Result<T, Overloaded>,
+    ) -> Result<Option<T>, Overloaded> {
+        let Some(backend) = self.backend else { return Ok(None) };
+        limit(backend, &backend.load().policy.limits).map(Some)
+    }
+
+    fn connection(&self) -> Result<Option<Permit>, Overloaded> {
+        self.limits(|backend, limits| backend.state.try_connection(limits))
+    }
+
+    fn pending(&self) -> Result<Option<Permit>, Overloaded> {
+        self.limits(|backend, limits| backend.state.try_pending(limits))
+    }
+}
+
+/// One worker's pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    connector: Connector,
+    tasks: Tasks,
+    peers: RefCell<HashMap<(u64, SocketAddr), Rc<Peer>, BuildHasherDefault<DefaultHasher>>>,
+    sweeping: Cell<bool>,
+    this: Weak<Self>,
+}
+
+/// The connections to one peer.
+#[derive(Debug)]
+struct Peer {
+    http2: RefCell<SmallVec<[Http2Conn; 2]>>,
+    dialling: RefCell<Option<Rc<Dialling>>>,
+    http1: Rc<Shelf>,
+    idle_timeout: Cell<Duration>,
+}
+
+/// A connection on its way, and those who wait for it.
+#[derive(Debug, Default)]
+struct Dialling {
+    waiting: Cell<usize>,
+    outcome: OnceCell<Result<(), PoolError>>,
+    done: Notify,
+}
+
+impl Pool {
+    pub(crate) fn new(connector: Connector) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            connector,
+            tasks: Tasks::default(),
+            peers: RefCell::default(),
+            sweeping: Cell::new(false),
+            this: this.clone(),
+        })
+    }
+
+    /// A shared HTTP/2 connection with room for one more request.
+    pub(crate) async fn http2(&self, to: &Destination<'_>) -> Result<Http2Conn, PoolError> {
+        let peer = self.peer(to);
+        loop {
+            if let Some(conn) = peer.http2_with_room(to.identity) {
+                return Ok(conn);
+            }
+            let _pending = to.pending()?;
+            let dialling = match peer.joinable() {
+                Some(dialling) => dialling,
+                None => self.dial_http2(&peer, to)?,
+            };
+            dialling.waiting.set(dialling.waiting.get() + 1);
+            let done = dialling.done.notified();
+            if dialling.outcome.get().is_none() {
+                done.await;
+            }
+            if let Some(Err(error)) = dialling.outcome.get() {
+                return Err(error.clone());
+            }
+        }
+    }
+
+    /// An HTTP/1.1 connection for one request, and where to put it afterwards. The second is true when
+    /// it has carried requests before.
+    pub(crate) async fn http1(&self, to: &Destination<'_>) -> Result<(Box<Http1Conn>, Rc<Shelf>), PoolError> {
+        let peer = self.peer(to);
+        if let Some(conn) = peer.http1.take(to.identity).await {
+            return Ok((conn, peer.http1.clone()));
+        }
+        let conn = self.fresh_http1(to).await?;
+        Ok((conn, peer.http1.clone()))
+    }
+
+    /// An HTTP/1.1 connection of which nothing was used yet.
+    pub(crate) async fn fresh_http1(&self, to: &Destination<'_>) -> Result<Box<Http1Conn>, PoolError> {
+        let _pending = to.pending()?;
+        let permit = to.connection()?;
+        let hop = self.connect(to.addr, to.identity, Alpn::Http1, to.connect_timeout).await?;
+        let conn = Http1Conn::open(hop, permit, to.idle_timeout.min(IDLE_UNTOLD))
+            .await
+            .map_err(|error| PoolError::Handshake(to.addr, error.to_string().into()))?;
+        Ok(Box::new(conn))
+    }
+
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        identity: Option<&SpiffeId>,
+        alpn: Alpn,
+        limit: Duration,
+    ) -> Result<Hop, PoolError> {
+        self.connector
+            .connect(addr, identity.map(|identity| (identity, alpn)), limit)
+            .await
+            .map_err(|error| PoolError::Connect(Rc::new(error)))
+    }
+
+    /// Starts a dial that belongs to the pool: whoever asked first may leave, others wait for it too.
+    fn dial_http2(&self, peer: &Rc<Peer>, to: &Destination<'_>) -> Result<Rc<Dialling>, Overloaded> {
+        let permit = to.connection()?;
+        let dialling = Rc::new(Dialling::default());
+        *peer.dialling.borrow_mut() = Some(dialling.clone());
+        let (addr, identity, limit) = (to.addr, to.identity.cloned(), to.connect_timeout);
+        let (pool, peer, done) = (self.this.clone(), peer.clone(), dialling.clone());
+        self.tasks.spawn(async move {
+            let Some(pool) = pool.upgrade() else { return };
+            let opened = pool.open_http2(addr, identity.as_ref(), limit, permit).await;
+            let outcome = opened.map(|conn| peer.http2.borrow_mut().push(conn));
+            // Nobody else sets it.
+            let _ = done.outcome.set(outcome);
+            peer.dialling.borrow_mut().take_if(|dialling| Rc::ptr_eq(dialling, &done));
+            done.done.notify_waiters();
+        });
+        Ok(dialling)
+    }
+
+    async fn open_http2(
+        &self,
+        addr: SocketAddr,
+        identity: Option<&SpiffeId>,
+        limit: Duration,
+        permit: Option<Permit>,
+    ) -> Result<Http2Conn, PoolError> {
+        let hop = self.connect(addr, identity, Alpn::H2, limit).await?;
+        Http2Conn::open(hop, permit, &self.tasks)
+            .await
+            .map_err(|error| PoolError::Handshake(addr, error.to_string().into()))
+    }
+
+    fn peer(&self, to: &Destination<'_>) -> Rc<Peer> {
+        let mut peers = self.peers.borrow_mut();
+        let peer = peers.entry((to.id, to.addr)).or_insert_with(|| {
+            Rc::new(Peer {
+                http2: RefCell::default(),
+                dialling: RefCell::default(),
+                http1: Rc::default(),
+                idle_timeout: Cell::new(to.idle_timeout),
+            })
+        });
+        peer.idle_timeout.set(to.idle_timeout);
+        let peer = peer.clone();
+        drop(peers);
+        if !self.sweeping.replace(true) {
+            self.tasks.spawn(sweep(self.this.clone()));
+        }
+        peer
+    }
+
+    #[cfg(test)]
+    pub(crate) fn http2_connections(&self) -> Vec<Http2Conn> {
+        let peers = self.peers.borrow();
+        peers.values().flat_map(|peer| peer.http2.borrow().to_vec()).collect()
+    }
+}
+
+/// Closes what has idled too long, until there is nothing left to look after.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let now = Instant::now();
+        let mut peers = pool.peers.borrow_mut();
+        peers.retain(|_, peer| {
+            peer.sweep(now);
+            !peer.is_empty()
+        });
+        if peers.is_empty() {
+            pool.sweeping.set(false);
+            return;
+        }
+    }
+}
+
+impl Peer {
+    /// The fullest connection that has room, so that few are needed and the others can idle out.
+    fn http2_with_room(&self, identity: Option<&SpiffeId>) -> Option<Http2Conn> {
+        let mut conns = self.http2.borrow_mut();
+        conns.retain(|conn| {
+            if conn.identity() != identity {
+                // Another workload has this address now.
+                conn.retire();
+            }
+            !conn.is_retired()
+        });
+        conns.iter().find(|conn| conn.has_room()).cloned()
+    }
+
+    /// A dial under way that has room for one more who waits.
+    fn joinable(&self) -> Option<Rc<Dialling>> {
+        let dialling = self.dialling.borrow();
+        dialling.as_ref().filter(|dialling| dialling.waiting.get() < MAX_STREAMS as usize).cloned()
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.http1.sweep(now);
+        self.http2.borrow_mut().retain(|conn| {
+            let idle = conn.idle_since().is_some_and(|since| now.duration_since(since) >= self.idle_timeout.get());
+            if idle {
+                conn.retire();
+            }
+            !conn.is_retired()
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.http1.is_empty() && self.http2.borrow().is_empty() && self.dialling.borrow().is_none()
+    }
+}

@@ -1,0 +1,116 @@
+//! Writes a body into an HTTP/2 stream: one chunk in hand at most, never more than the peer's window takes.
+//!
+//! Input: a [`Body`] and the stream's sending half. Output: whether all of it went, or whose fault it was
+//! that it did not. Dropped half-way, the stream is reset by h2.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::Body as HttpBody;
+
+use crate::body::BodyError;
+
+/// Why not all of a body was written.
+#[derive(Debug)]
+pub(crate) enum PumpError {
+    /// The body itself broke off; the stream has been reset.
+    Source(BodyError),
+    /// The peer does not take it any more.
+    Peer(h2::Error),
+}
+
+/// A body on its way into a stream.
+#[derive(Debug)]
+pub(crate) struct Pump<B> {
+    body: B,
+    stream: SendStream<Bytes>,
+    held: Option<Bytes>,
+}
+
+impl<B> Pump<B>
+where
+    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+{
+    pub(crate) fn new(body: B, stream: SendStream<Bytes>) -> Self {
+        Self {
+            body,
+            stream,
+            held: None,
+        }
+    }
+
+    /// Moves on as far as body and window allow. Ready once the end of the stream is handed to h2.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        loop {
+            if let Some(held) = self.held.take() {
+                if self.poll_capacity(cx)?.is_pending() {
+                    self.held = Some(held);
+                    return Poll::Pending;
+                }
+                let end = self.body.is_end_stream();
+                self.stream.send_data(held, end).map_err(PumpError::Peer)?;
+                if end {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            // A reset must be noticed while nothing comes from the body.
+            if let Poll::Ready(reset) = self.stream.poll_reset(cx) {
+                return Poll::Ready(Err(PumpError::Peer(match reset {
+                    Ok(reason) => reason.into(),
+                    Err(error) => error,
+                })));
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let frame = match frame.into_data() {
+                        Ok(data) if data.is_empty() => continue,
+                        Ok(data) => {
+                            self.held = Some(data);
+                            continue;
+                        }
+                        Err(frame) => frame,
+                    };
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.stream.reserve_capacity(0);
+                        return Poll::Ready(self.stream.send_trailers(trailers).map_err(PumpError::Peer));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.stream.send_reset(reason_of(&error));
+                    return Poll::Ready(Err(PumpError::Source(error)));
+                }
+                None => {
+                    return Poll::Ready(self.stream.send_data(Bytes::new(), true).map_err(PumpError::Peer));
+                }
+            }
+        }
+    }
+
+    /// Asks for one byte of window only: the chunk is in hand, h2 sends it as the window opens, and
+    /// streams that wait do not pin the connection's window meanwhile.
+    fn poll_capacity(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        if self.stream.capacity() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.stream.reserve_capacity(1);
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(PumpError::Peer(error))),
+                None => return Poll::Ready(Err(PumpError::Peer(Reason::CANCEL.into()))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The code with which a stream is reset whose body broke off.
+fn reason_of(error: &BodyError) -> Reason {
+    match error {
+        BodyError::Http2(error) => error.reason().unwrap_or(Reason::CANCEL),
+        BodyError::Http1(_) => Reason::INTERNAL_ERROR,
+        BodyError::ClientGone => Reason::CANCEL,
+    }
+}

@@ -1,0 +1,303 @@
+//! One attempt of an outbound request: which endpoint, over which codec, and how it ended.
+//!
+//! balance → connect → send. Input: a plan and a head; output: the head of an answer or a [`Fault`]. Knows nothing of
+//! other attempts ([`crate::attempt`]) nor of routes ([`crate::outbound`]).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use tokio::time::{Instant, timeout};
+use weft_identity::SpiffeId;
+use weft_proxy_config::{
+    Backend, BackendState, InFlight, Overloaded, Protocol, Target, TrafficPolicy, balance,
+};
+use weft_proxy_telemetry::Flag;
+
+use crate::attempt::Ended;
+use crate::body::Body;
+use crate::exchange::Exchange;
+use crate::failure::Failure;
+use crate::head;
+use crate::outbound::Plan;
+use crate::pool::{Destination, PoolError};
+use crate::sent::SendError;
+use crate::worker::Worker;
+
+/// Bodies declared larger than this do not share a hop.
+const SHARED_BODY: u64 = 1 << 20;
+
+/// Where a request is to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To<'a> {
+    Backend(&'a Arc<Backend>),
+    /// Outside the mesh: the address that was dialled.
+    Address(SocketAddr),
+}
+
+/// The endpoint of one attempt.
+#[derive(Debug)]
+pub(crate) struct Aim {
+    /// 0 outside the mesh.
+    pub(crate) id: u64,
+    pub(crate) addr: SocketAddr,
+    protocol: Protocol,
+    mtls: bool,
+    pub(crate) target: Option<(Arc<Backend>, Target)>,
+}
+
+impl Aim {
+    /// Its answers come from a proxy of the mesh.
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.mtls
+    }
+
+    fn identity(&self) -> Option<&SpiffeId> {
+        self.target.as_ref().and_then(|(_, target)| target.endpoint.identity.as_ref())
+    }
+
+    /// Counts the attempt as in flight at its endpoint.
+    pub(crate) fn begin(&self) -> Option<InFlight> {
+        self.target.as_ref().map(|(_, target)| target.endpoint.state.begin())
+    }
+}
+
+/// Why an attempt, or all of them, brought no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// There is no endpoint to try.
+    NoEndpoint,
+    /// The endpoint takes mTLS but nobody knows who it is. Never plaintext instead.
+    NoIdentity(SocketAddr),
+    Pool(PoolError),
+    Sent(SendError),
+    /// The attempt's own time ran out.
+    AttemptTimeout(Duration),
+    /// The request's time ran out.
+    Deadline,
+}
+
+impl Fault {
+    pub(crate) fn ended(&self) -> Ended {
+        match self {
+            Self::Pool(PoolError::Overloaded(_)) => Ended::Overloaded,
+            Self::Pool(_) | Self::NoIdentity(_) | Self::NoEndpoint => Ended::NotConnected,
+            Self::Sent(error) => Ended::Sent(*error),
+            Self::AttemptTimeout(_) | Self::Deadline => Ended::TimedOut,
+        }
+    }
+
+    /// The answer that says so; none where nobody is left to read it.
+    pub(crate) fn failure(&self, plan: &Plan<'_>) -> Option<Failure> {
+        let (status, flag) = match self {
+            Self::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, Flag::NoEndpoint),
+            Self::Pool(PoolError::Overloaded(_)) => (StatusCode::SERVICE_UNAVAILABLE, Flag::Overloaded),
+            Self::Pool(_) | Self::NoIdentity(_) | Self::Sent(SendError::Undelivered | SendError::Refused) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Flag::ConnectFailed)
+            }
+            Self::Sent(SendError::Reset) => (StatusCode::BAD_GATEWAY, Flag::Reset),
+            Self::Sent(SendError::ClientGone) => return None,
+            Self::AttemptTimeout(_) | Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, Flag::Timeout),
+        };
+        Some(Failure::new(status, flag, format!("{}: {self}", plan.to)))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEndpoint => f.write_str("no endpoint takes requests"),
+            Self::NoIdentity(addr) => write!(f, "the identity of {addr} is not known"),
+            Self::Pool(PoolError::Overloaded(limit)) => overloaded(f, *limit),
+            Self::Pool(error) => error.fmt(f),
+            Self::Sent(error) => error.fmt(f),
+            Self::AttemptTimeout(limit) => write!(f, "no answer within {limit:?}"),
+            Self::Deadline => f.write_str("no answer within the request's time"),
+        }
+    }
+}
+
+fn overloaded(f: &mut fmt::Formatter<'_>, limit: Overloaded) -> fmt::Result {
+    write!(f, "{limit}")
+}
+
+impl fmt::Display for To<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(backend) => backend.key.fmt(f),
+            Self::Address(addr) => addr.fmt(f),
+        }
+    }
+}
+
+impl To<'_> {
+    /// How it is to be treated.
+    pub(crate) fn policy(&self) -> Arc<TrafficPolicy> {
+        static OUTSIDE: LazyLock<Arc<TrafficPolicy>> = LazyLock::new(Arc::default);
+        match self {
+            Self::Backend(backend) => backend.load().policy.clone(),
+            Self::Address(_) => OUTSIDE.clone(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> Option<&BackendState> {
+        match self {
+            Self::Backend(backend) => Some(&backend.state),
+            Self::Address(_) => None,
+        }
+    }
+
+    /// Is there an endpoint that was not tried?
+    pub(crate) fn has_untried(&self, tried: &[u64]) -> bool {
+        match self {
+            Self::Backend(backend) => backend.load().targets().iter().any(|target| !tried.contains(&target.id())),
+            Self::Address(_) => false,
+        }
+    }
+}
+
+/// The endpoint of the next attempt.
+pub(crate) fn balance(worker: &Worker, plan: &Plan<'_>, tried: &[u64]) -> Result<Aim, Fault> {
+    let backend = match plan.to {
+        To::Backend(backend) => backend,
+        To::Address(addr) => {
+            return Ok(Aim {
+                id: 0,
+                addr,
+                protocol: Protocol::Detect,
+                mtls: false,
+                target: None,
+            });
+        }
+    };
+    let now = Instant::now().into_std();
+    let snapshot = backend.load();
+    let rng = &mut *worker.rng.borrow_mut();
+    let target = balance::pick(&snapshot, &backend.state, now, tried, rng, |id| worker.latency(id, now))
+        .ok_or(Fault::NoEndpoint)?;
+    Ok(Aim {
+        id: target.id(),
+        addr: target.addr,
+        protocol: target.protocol,
+        mtls: target.mtls,
+        target: Some((backend.clone(), target.clone())),
+    })
+}
+
+/// Connects and sends, within the attempt's own time.
+pub(crate) async fn attempt(
+    worker: &Worker,
+    plan: &Plan<'_>,
+    policy: &TrafficPolicy,
+    aim: &Aim,
+    exchange: &mut Exchange,
+    parts: Parts,
+    body: Body,
+) -> Result<Response<Body>, Fault> {
+    let begun = Instant::now();
+    let sending = send(worker, policy, aim, exchange, parts, body);
+    let limit = match (policy.retries.per_try_timeout, plan.attempt_timeout) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let sent = match limit {
+        None => sending.await,
+        Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Fault::AttemptTimeout(limit))),
+    };
+    if sent.is_ok() && aim.id != 0 {
+        let now = Instant::now();
+        worker.observe(aim.id, now - begun, now.into_std());
+    }
+    sent
+}
+
+async fn send(
+    worker: &Worker,
+    policy: &TrafficPolicy,
+    aim: &Aim,
+    exchange: &mut Exchange,
+    mut parts: Parts,
+    body: Body,
+) -> Result<Response<Body>, Fault> {
+    let identity = match (aim.mtls, aim.identity()) {
+        (true, None) => return Err(Fault::NoIdentity(aim.addr)),
+        (true, Some(identity)) => Some(identity),
+        (false, _) => None,
+    };
+    let to = Destination {
+        id: aim.id,
+        addr: aim.addr,
+        identity,
+        backend: aim.target.as_ref().map(|(backend, _)| backend),
+        connect_timeout: policy.limits.connect_timeout,
+        idle_timeout: policy.limits.idle_timeout,
+    };
+    let body = match &exchange.upload {
+        Some(upload) => body.reporting(upload.clone()),
+        None => body,
+    };
+    match codec(aim, &parts) {
+        Codec::Http2 => {
+            if aim.mtls {
+                mark(&mut parts);
+            } else {
+                head::for_http2(&mut parts);
+            }
+            let conn = worker.pool.http2(&to).await.map_err(Fault::Pool)?;
+            conn.send(Request::from_parts(parts, ()), body).await.map_err(Fault::Sent)
+        }
+        Codec::Http1 => {
+            head::for_http1(&mut parts);
+            let (conn, shelf) = worker.pool.http1(&to).await.map_err(Fault::Pool)?;
+            let request = Request::from_parts(parts, body);
+            let response = conn
+                .send(request, exchange.upload.as_ref(), &shelf)
+                .await
+                .map_err(|unsent| Fault::Sent(unsent.error))?;
+            if aim.mtls && response.headers().contains_key(head::UNDELIVERED) {
+                return Err(Fault::Sent(SendError::Refused));
+            }
+            Ok(response)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codec {
+    Http1,
+    Http2,
+}
+
+/// Between proxies HTTP/2 carries everything, but a large body of HTTP/1 has a hop of its own. Outside the mesh the
+/// peer gets what the port is declared to be, else what the client spoke.
+fn codec(aim: &Aim, parts: &Parts) -> Codec {
+    let http1 = parts.version != Version::HTTP_2;
+    if aim.mtls {
+        return if http1 && declared_length(parts) > SHARED_BODY { Codec::Http1 } else { Codec::Http2 };
+    }
+    match aim.protocol {
+        Protocol::Http1 => Codec::Http1,
+        Protocol::Http2 | Protocol::Grpc => Codec::Http2,
+        _ if http1 => Codec::Http1,
+        _ => Codec::Http2,
+    }
+}
+
+fn declared_length(parts: &Parts) -> u64 {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+/// Tells the other proxy what the client spoke, where the hop does not show it.
+fn mark(parts: &mut Parts) {
+    let version = match parts.version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_11 => "1.1",
+        _ => return,
+    };
+    parts.headers.insert(head::CLIENT_VERSION, HeaderValue::from_static(version));
+}
