@@ -15,6 +15,7 @@ pub enum Kind {
     EndpointSlice,
     Pod,
     Deployment,
+    ConfigMap,
     HttpRoute,
     GrpcRoute,
     AuthorizationPolicy,
@@ -26,13 +27,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that Weft reads.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::ServiceAccount,
         Self::Service,
         Self::EndpointSlice,
         Self::Pod,
         Self::Deployment,
+        Self::ConfigMap,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::AuthorizationPolicy,
@@ -45,7 +47,11 @@ impl Kind {
     /// The API group, "" for the core one.
     pub fn group(self) -> &'static str {
         match self {
-            Self::Namespace | Self::ServiceAccount | Self::Service | Self::Pod => "",
+            Self::Namespace
+            | Self::ServiceAccount
+            | Self::Service
+            | Self::Pod
+            | Self::ConfigMap => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
             Self::HttpRoute | Self::GrpcRoute => GATEWAY_GROUP,
@@ -83,6 +89,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Pod => "Pod",
             Self::Deployment => "Deployment",
+            Self::ConfigMap => "ConfigMap",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
@@ -181,7 +188,6 @@ const KUBERNETES_GROUPS: [&str; 5] = [
 fn is_kubernetes(group: &str, kind: &str) -> bool {
     let kinds: &[&str] = match group {
         "" => &[
-            "ConfigMap",
             "Secret",
             "PersistentVolume",
             "PersistentVolumeClaim",
@@ -265,7 +271,7 @@ mod tests {
                 "Deployment",
                 Recognised::OtherGroup(Kind::Deployment),
             ),
-            ("v1", "ConfigMap", Recognised::NoUse),
+            ("v1", "Secret", Recognised::NoUse),
             ("networking.k8s.io/v1", "Ingress", Recognised::NoUse),
             (
                 "gateway.networking.k8s.io/v1",

@@ -53,7 +53,7 @@ pub mod kubernetes {
     pub use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
     pub use k8s_openapi::api::core::v1::ObjectReference;
     pub use k8s_openapi::api::core::v1::{
-        Container, ContainerPort, EnvVar, ExecAction, GRPCAction, HTTPGetAction, Namespace, Pod,
+        ConfigMap, Container, ContainerPort, EnvVar, ExecAction, GRPCAction, HTTPGetAction, Namespace, Pod,
         PodCondition, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe, Service, ServiceAccount,
         ServicePort, ServiceSpec, TCPSocketAction,
     };

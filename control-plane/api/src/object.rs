@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::gateway::{GrpcRoute, HttpRoute};
-use crate::kubernetes::{Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount};
+use crate::kubernetes::{ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::{AuthorizationPolicy, ClusterIps, Kind, MeshConfig, PeerAuthentication, TrafficPolicy};
 
 /// Names one object among all.
@@ -45,6 +45,7 @@ pub enum ApiObject {
     EndpointSlice(Box<EndpointSlice>),
     Pod(Box<Pod>),
     Deployment(Box<Deployment>),
+    ConfigMap(Box<ConfigMap>),
     HttpRoute(Box<HttpRoute>),
     GrpcRoute(Box<GrpcRoute>),
     AuthorizationPolicy(Box<AuthorizationPolicy>),
@@ -64,6 +65,7 @@ macro_rules! each {
             ApiObject::EndpointSlice($inner) => $body,
             ApiObject::Pod($inner) => $body,
             ApiObject::Deployment($inner) => $body,
+            ApiObject::ConfigMap($inner) => $body,
             ApiObject::HttpRoute($inner) => $body,
             ApiObject::GrpcRoute($inner) => $body,
             ApiObject::AuthorizationPolicy($inner) => $body,
@@ -91,6 +93,7 @@ impl ApiObject {
             Kind::EndpointSlice => Self::EndpointSlice(typed(value)?),
             Kind::Pod => Self::Pod(typed(value)?),
             Kind::Deployment => Self::Deployment(typed(value)?),
+            Kind::ConfigMap => Self::ConfigMap(typed(value)?),
             Kind::HttpRoute => Self::HttpRoute(typed(value)?),
             Kind::GrpcRoute => Self::GrpcRoute(typed(value)?),
             Kind::AuthorizationPolicy => Self::AuthorizationPolicy(typed(value)?),
@@ -115,6 +118,7 @@ impl ApiObject {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Pod(_) => Kind::Pod,
             Self::Deployment(_) => Kind::Deployment,
+            Self::ConfigMap(_) => Kind::ConfigMap,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,

@@ -39,6 +39,7 @@ pub(crate) fn validate(object: &ApiObject) -> Vec<Fault> {
         ApiObject::Namespace(_)
         | ApiObject::ServiceAccount(_)
         | ApiObject::EndpointSlice(_)
+        | ApiObject::ConfigMap(_)
         | ApiObject::MeshConfig(_)
         | ApiObject::ClusterIps(_) => {}
     }

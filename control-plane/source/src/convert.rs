@@ -14,8 +14,9 @@ use ipnet::IpNet;
 use weft_api::{ApiObject, Fault, FieldPath};
 use weft_model::{Labels, Spec, TargetRef};
 
-/// The model's form of the object, and what of it could not be read. Deployments and ClusterIPs
-/// have none: the first are for whoever runs pods, the second become part of Services.
+/// The model's form of the object, and what of it could not be read. Deployments, ConfigMaps
+/// and ClusterIPs have none: the first two are for whoever runs pods, the last become part of
+/// Services.
 pub(crate) fn convert(object: &ApiObject) -> (Option<Spec>, Vec<Fault>) {
     let mut faults = Faults(Vec::new());
     let spec = match object {
@@ -43,7 +44,7 @@ pub(crate) fn convert(object: &ApiObject) -> (Option<Spec>, Vec<Fault>) {
         ApiObject::MeshConfig(config) => {
             Some(Spec::MeshConfig(policy::mesh_config(config, &mut faults)))
         }
-        ApiObject::Deployment(_) | ApiObject::ClusterIps(_) => None,
+        ApiObject::Deployment(_) | ApiObject::ConfigMap(_) | ApiObject::ClusterIps(_) => None,
     };
     (spec, faults.0)
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_api::FieldPath;
+use weft_api::{FieldPath, ObjectKey};
 use weft_model::Subject;
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::read::subject;
 use crate::yaml::Lines;
 
 /// Knows where each object and field stands. Cheap to clone; it speaks of the moment at which it
@@ -44,6 +45,12 @@ impl Locator {
     pub fn place(&self, subject: &Subject, field: &weft_model::FieldPath) -> Option<Place> {
         let text = self.objects.get(subject)?;
         Some(text.place(&FieldPath::parse(field.as_str())))
+    }
+
+    /// Where the field of the object with this key stands.
+    pub fn place_of(&self, key: &ObjectKey, field: &FieldPath) -> Option<Place> {
+        let subject = subject(key.kind.as_str(), &key.namespace, &key.name);
+        Some(self.objects.get(&subject)?.place(field))
     }
 
     /// Adds its place to a finding of compile.

@@ -357,7 +357,7 @@ fn reason(reason: FaultReason) -> Reason {
     }
 }
 
-fn subject(kind: &str, namespace: &str, name: &str) -> Subject {
+pub(crate) fn subject(kind: &str, namespace: &str, name: &str) -> Subject {
     Subject {
         kind: kind.into(),
         namespace: namespace.into(),
