@@ -24,6 +24,7 @@ pub mod route_rule;
 pub mod status;
 pub mod target;
 pub mod traffic_policy;
+mod type_error;
 mod unknown_fields;
 mod validate;
 
@@ -45,6 +46,9 @@ pub const GROUP: &str = "mesh.weft.dev";
 pub const VERSION: &str = "v1alpha1";
 /// The group of the objects that `weft up` generates for its own control plane.
 pub const LOCAL_GROUP: &str = "local.weft.dev";
+/// Annotation of an object that `weft up` wrote: it stands for the user's of the same name, whose
+/// status it has.
+pub const GENERATED_ANNOTATION: &str = "local.weft.dev/generated";
 /// The API group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
@@ -53,9 +57,9 @@ pub mod kubernetes {
     pub use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
     pub use k8s_openapi::api::core::v1::ObjectReference;
     pub use k8s_openapi::api::core::v1::{
-        ConfigMap, Container, ContainerPort, EnvVar, ExecAction, GRPCAction, HTTPGetAction, Namespace, Pod,
-        PodCondition, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe, Service, ServiceAccount,
-        ServicePort, ServiceSpec, TCPSocketAction,
+        ConfigMap, Container, ContainerPort, EnvVar, ExecAction, GRPCAction, HTTPGetAction,
+        Namespace, Pod, PodCondition, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe, Service,
+        ServiceAccount, ServicePort, ServiceSpec, TCPSocketAction,
     };
     pub use k8s_openapi::api::discovery::v1::{
         Endpoint, EndpointConditions, EndpointPort, EndpointSlice,

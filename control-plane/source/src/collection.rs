@@ -160,9 +160,15 @@ impl Collection {
             let before = self.in_force.get(key);
             let incumbent =
                 before.and_then(|before| candidates.iter().position(|(id, _)| **id == before.file));
-            let (owner, others) = split_at(&candidates, incumbent.unwrap_or(0));
+            // A generated object is the user's own with its status.
+            let generated = candidates
+                .iter()
+                .position(|(_, object)| object.is_generated());
+            let in_charge = generated.or(incumbent).unwrap_or(0);
+            let (owner, others) = split_at(&candidates, in_charge);
             let (file, present) = owner;
-            diagnostics.extend(others.map(|other| duplicate(other.1, present)));
+            let duplicates = others.filter(|_| generated.is_none());
+            diagnostics.extend(duplicates.map(|other| duplicate(other.1, present)));
             diagnostics.extend(present.diagnostics());
             let good = if present.faults.is_empty() {
                 Some(Arc::clone(present))
@@ -253,6 +259,14 @@ impl ReadFile {
 }
 
 impl ReadObject {
+    /// Whether `weft up` wrote it.
+    fn is_generated(&self) -> bool {
+        let metadata = self.api.as_ref().map(|object| object.metadata());
+        metadata
+            .and_then(|metadata| metadata.annotations.as_ref())
+            .is_some_and(|annotations| annotations.contains_key(weft_api::GENERATED_ANNOTATION))
+    }
+
     /// The object for the world; none when the model has no use for the kind, or nothing of the
     /// object can be read.
     fn model(&self, file: &FileId, addresses: &BTreeMap<String, Vec<IpAddr>>) -> Option<Object> {
