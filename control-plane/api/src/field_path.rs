@@ -37,7 +37,8 @@ impl FieldPath {
                 path.0.push(Segment::Index(index));
                 rest = after;
             } else {
-                let end = rest[1..].find(['.', '[']).map_or(rest.len(), |at| at + 1);
+                let ends = rest.match_indices(['.', '[']).find(|(at, _)| *at > 0);
+                let end = ends.map_or(rest.len(), |(at, _)| at);
                 path.0.push(Segment::Key(rest[..end].to_owned()));
                 rest = &rest[end..];
             }

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::gateway::{GrpcRoute, HttpRoute};
-use crate::kubernetes::{ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount};
+use crate::kubernetes::{
+    ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
+};
 use crate::{AuthorizationPolicy, ClusterIps, Kind, MeshConfig, PeerAuthentication, TrafficPolicy};
 
 /// Names one object among all.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::field_path::{FieldPath, Segment};
 use crate::object::TypeError;
+use crate::type_error::{in_plain_words, missing_field};
 use crate::unknown_fields::unknown_fields;
 use crate::validate::validate;
 use crate::{ApiObject, Kind};
@@ -83,7 +84,9 @@ pub fn parse(kind: Kind, raw: &Value) -> Parsed {
             field,
             reason: FaultReason::UnknownField,
         });
-        let invalid = validate(object);
+        let invalid = validate(object).into_iter();
+        // What was taken out has been reported, and is not missing besides.
+        let invalid = invalid.filter(|fault| !remainder.is_removed_from(&fault.field));
         faults.extend(unknown.chain(invalid).map(|fault| Fault {
             field: remainder.original(&fault.field),
             ..fault
@@ -126,7 +129,10 @@ impl Remainder {
                     faults.push(Fault::invalid(missing, "is required"));
                 }
             }
-            None => faults.push(Fault::invalid(self.original(&path), message)),
+            None => faults.push(Fault::invalid(
+                self.original(&path),
+                in_plain_words(&message),
+            )),
         }
         self.remove(&path)
     }
@@ -159,6 +165,13 @@ impl Remainder {
         }
     }
 
+    /// Whether this field, or an item of this list, was taken out.
+    fn is_removed_from(&self, path: &FieldPath) -> bool {
+        let original = self.original(path);
+        self.removed_items.iter().any(|(list, _)| list == path)
+            || self.removed_entries.contains(&original)
+    }
+
     /// The rule of a route that the path goes through: rules are kept or lost as a whole.
     fn route_rule(&self, path: &FieldPath) -> Option<FieldPath> {
         let is_route = matches!(self.kind, Kind::HttpRoute | Kind::GrpcRoute);
@@ -178,12 +191,6 @@ impl Remainder {
         }
         segments.into()
     }
-}
-
-/// The name in serde's ``missing field `name` ``.
-fn missing_field(message: &str) -> Option<&str> {
-    let rest = message.strip_prefix("missing field `")?;
-    rest.split_once('`').map(|(name, _)| name)
 }
 
 fn path_of(path: &serde_path_to_error::Path) -> FieldPath {

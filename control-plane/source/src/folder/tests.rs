@@ -1,1 +1,259 @@
+//! Folders on disk: what is said about them, and that they are followed.
+
 use super::*;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use weft_model::{Kind, ObjectKey, Spec};
+
+/// Loads files that a test wrote, and gives the diagnostics as people see them, with file names
+/// instead of paths.
+fn findings(files: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let loaded = load(&[folder.path().to_owned()]);
+    lines(&loaded.diagnostics, folder.path())
+}
+
+fn lines(diagnostics: &[Diagnostic], folder: &Path) -> Vec<String> {
+    let folder = format!("{}/", folder.display());
+    let line = |diagnostic: &Diagnostic| diagnostic.to_string().replace(&folder, "");
+    diagnostics.iter().map(line).collect()
+}
+
+#[test]
+fn what_tutorials_write_is_read_without_a_word() {
+    let tutorial = include_str!("tests/tutorial.yaml");
+    assert_eq!(
+        findings(&[("tutorial.yaml", tutorial)]),
+        Vec::<String>::new()
+    );
+}
+
+/// Every file in `tests/bad` says in its comments what is said about it: `# <line>: <the rest>`.
+#[test]
+fn bad_input_is_reported_with_file_line_object_and_field() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/folder/tests/bad");
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() > 5);
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let expected: Vec<_> = text
+            .lines()
+            .filter_map(|line| Some(format!("{name}:{}", line.strip_prefix("#: ")?)))
+            .collect();
+        assert_eq!(
+            lines(&load(&[path.clone()]).diagnostics, &folder),
+            expected,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("latin1.yaml"), b"name: caf\xe9\n").unwrap();
+    fs::File::create(path("huge.yaml"))
+        .unwrap()
+        .set_len(1 << 30)
+        .unwrap();
+    fs::write(path("empty.yaml"), "").unwrap();
+    fs::write(path("notes.txt"), "not read").unwrap();
+    fs::write(path(".hidden.yaml"), "kind: [").unwrap();
+    std::os::unix::fs::symlink(path("."), path("loop")).unwrap();
+    std::os::unix::fs::symlink(path("nowhere"), path("dangling.yaml")).unwrap();
+    let loaded = load(&[folder.path().to_owned(), path("absent")]);
+    assert_eq!(
+        lines(&loaded.diagnostics, folder.path()),
+        [
+            "absent: cannot be read: No such file or directory (os error 2)",
+            "huge.yaml: cannot be read: 1073741824 bytes are more than 16777216",
+            "latin1.yaml: cannot be read: it is not UTF-8 text",
+        ]
+    );
+}
+
+#[test]
+fn kinds_without_use_are_listed_once() {
+    let secret = |name| format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\n");
+    let text = secret("a") + &secret("b") + &secret("c");
+    assert_eq!(
+        findings(&[("a.yaml", &text), ("b.yaml", &secret("d"))]),
+        ["a.yaml:2: a mesh has no use for Secret: ignored, here and 3 times more"]
+    );
+}
+
+#[test]
+fn overlapping_paths_are_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, service(80)).unwrap();
+    let loaded = load(&[folder.path().to_owned(), file]);
+    assert!(loaded.diagnostics.is_empty());
+    assert_eq!(loaded.objects.services().count(), 1);
+}
+
+fn service(port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{ports: [{{port: {port}}}]}}\n"
+    )
+}
+
+/// A source, and what it has handed out so far.
+struct Follow {
+    source: FolderSource,
+    world: World,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Follow {
+    async fn start(path: &Path) -> Self {
+        let (source, batch) = FolderSource::open(vec![path.to_owned()]).await.unwrap();
+        let mut follow = Self {
+            source,
+            world: World::default(),
+            diagnostics: Vec::new(),
+        };
+        follow.take(batch);
+        follow
+    }
+
+    fn take(&mut self, batch: Batch) {
+        for change in batch.changes {
+            self.world.apply(change);
+        }
+        self.diagnostics = batch.diagnostics;
+    }
+
+    /// The port of the Service `web`; 0 when there is none.
+    fn port(&self) -> u16 {
+        let object = self
+            .world
+            .object(&ObjectKey::new(Kind::Service, "default", "web"));
+        match object.map(|object| &object.spec) {
+            Some(Spec::Service(service)) => service.ports[0].port,
+            _ => 0,
+        }
+    }
+
+    /// Waits until the fact holds.
+    async fn until(&mut self, fact: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !fact(self) {
+                let batch = self.source.next().await.unwrap();
+                self.take(batch);
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+        assert!(waited.is_ok(), "{:?} {:?}", self.world, self.diagnostics);
+    }
+}
+
+#[tokio::test]
+async fn saves_renames_and_deletions_are_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let mut follow = Follow::start(folder.path()).await;
+    assert_eq!(follow.port(), 0);
+
+    fs::write(&file, service(80)).unwrap();
+    follow.until(|follow| follow.port() == 80).await;
+
+    // A save of the same size, at once after the last.
+    fs::write(&file, service(81)).unwrap();
+    follow.until(|follow| follow.port() == 81).await;
+
+    // A bad save changes nothing and is reported; the next one is in force.
+    fs::write(&file, service(82).replace("port:", "prot:")).unwrap();
+    follow.until(|follow| !follow.diagnostics.is_empty()).await;
+    assert_eq!(follow.port(), 81);
+    fs::write(&file, "kind: [").unwrap();
+    follow
+        .until(|follow| follow.diagnostics[0].subject.is_none())
+        .await;
+    assert_eq!(follow.port(), 81);
+
+    // Editors write beside the file and rename.
+    let beside = folder.path().join(".a.yaml.swp");
+    fs::write(&beside, service(83)).unwrap();
+    fs::rename(&beside, &file).unwrap();
+    follow
+        .until(|follow| follow.port() == 83 && follow.diagnostics.is_empty())
+        .await;
+
+    fs::remove_file(&file).unwrap();
+    follow.until(|follow| follow.port() == 0).await;
+
+    let below = folder.path().join("new/deep");
+    fs::create_dir_all(&below).unwrap();
+    fs::write(below.join("b.yml"), service(84)).unwrap();
+    follow.until(|follow| follow.port() == 84).await;
+    fs::write(below.join("b.yml"), service(85)).unwrap();
+    follow.until(|follow| follow.port() == 85).await;
+    fs::remove_dir_all(folder.path().join("new")).unwrap();
+    follow.until(|follow| follow.port() == 0).await;
+}
+
+#[tokio::test]
+async fn a_mounted_config_map_is_followed_through_its_links() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (version, port) in [("..v1", 80), ("..v2", 81)] {
+        fs::create_dir(path(version)).unwrap();
+        fs::write(path(version).join("web.yaml"), service(port)).unwrap();
+    }
+    symlink("..v1", path("..data")).unwrap();
+    symlink("..data/web.yaml", path("web.yaml")).unwrap();
+    let mut follow = Follow::start(folder.path()).await;
+    assert_eq!(follow.port(), 80);
+    symlink("..v2", path("..data_tmp")).unwrap();
+    fs::rename(path("..data_tmp"), path("..data")).unwrap();
+    follow.until(|follow| follow.port() == 81).await;
+}
+
+#[tokio::test]
+async fn a_folder_is_waited_for_and_may_be_replaced() {
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("not/yet");
+    let mut follow = Follow::start(&folder).await;
+    assert_eq!(follow.diagnostics.len(), 1);
+
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("a.yaml"), service(80)).unwrap();
+    follow
+        .until(|follow| follow.port() == 80 && follow.diagnostics.is_empty())
+        .await;
+
+    let other = above.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("b.yaml"), service(81)).unwrap();
+    fs::rename(above.path().join("not"), above.path().join("gone")).unwrap();
+    fs::create_dir(above.path().join("not")).unwrap();
+    fs::rename(&other, &folder).unwrap();
+    follow.until(|follow| follow.port() == 81).await;
+    fs::write(folder.join("b.yaml"), service(82)).unwrap();
+    follow.until(|follow| follow.port() == 82).await;
+}
+
+#[tokio::test]
+async fn a_source_ends_while_nobody_takes_its_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let follow = Follow::start(folder.path()).await;
+    for port in 1..100 {
+        fs::write(&file, service(port)).unwrap();
+    }
+    drop(follow);
+}
