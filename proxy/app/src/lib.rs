@@ -1,1 +1,22 @@
-//! weft-proxy.
+//! The proxy process: settings, wiring, admin, readiness, leaving; and `init`, which leads a pod's
+//! traffic through it.
+//!
+//! Command line → [`settings`] → [`run()`] (threads, listeners, the stream client) or
+//! [`intercept::Interception`] (nftables). Nothing here touches traffic: that is proxy/net and
+//! proxy/http, told what to do by proxy/config, which proxy/xds writes.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod admin;
+mod departure;
+mod dump;
+mod health;
+pub mod intercept;
+mod probes;
+mod process_metrics;
+mod readiness;
+mod run;
+pub mod settings;
+mod workers;
+
+pub use run::run;

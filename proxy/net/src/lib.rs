@@ -27,6 +27,7 @@ mod listen;
 mod opaque;
 mod outbound;
 mod relay;
+mod self_test;
 mod standing;
 mod tls;
 mod worker;
@@ -36,7 +37,8 @@ pub use conn::{HttpVersion, InboundConn, OutboundConn, PeerInfo, ServeHttp};
 pub use connector::{Alpn, ConnectError, ConnectErrorKind, Connector, Hop};
 pub use drain::{Drain, Leaving, Phase};
 pub use io::{Io, Tcp};
-pub use listen::{INBOUND_PORT, Listener, OUTBOUND_PORT, OWN_PORTS, Role};
+pub use listen::{INBOUND_PORT, Listener, OUTBOUND_PORT, OWN_PORTS, Role, SELF_TEST_PORT};
+pub use self_test::redirection_is_in_force;
 pub use worker::{Limits, Proxy, WorkerContext, run_worker};
 
 #[cfg(test)]

@@ -12,8 +12,18 @@ use tokio::net::TcpStream;
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Redirected connections to the pod arrive here.
 pub const INBOUND_PORT: u16 = 15006;
+/// On loopback, and only while interception is in force, this port leads to [`OUTBOUND_PORT`]: what
+/// a proxy dials to see whether it stands where it should. Nothing listens on it.
+pub const SELF_TEST_PORT: u16 = 15002;
 /// Ports of the pod that are Weft's own: never a destination of anything it proxies.
-pub const OWN_PORTS: [u16; 5] = [15000, OUTBOUND_PORT, INBOUND_PORT, 15020, 15021];
+pub const OWN_PORTS: [u16; 6] = [
+    15000,
+    OUTBOUND_PORT,
+    SELF_TEST_PORT,
+    INBOUND_PORT,
+    15020,
+    15021,
+];
 
 /// What a listener is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

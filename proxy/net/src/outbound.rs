@@ -17,6 +17,7 @@ use crate::first_bytes::{FirstBytes, Heard};
 use crate::io::Io;
 use crate::listen::{Role, check_outbound, original_destination};
 use crate::opaque::{Dialled, SpokeFirst, dial_for_silent};
+use crate::self_test;
 use crate::worker::{Refusal, Served, Worker};
 
 /// Endpoints tried for one opaque connection.
@@ -81,6 +82,10 @@ impl<S: ServeHttp> Worker<S> {
         role: &Role,
         record: &mut ConnectionRecord,
     ) -> Result<Served, Refusal> {
+        if *role == Role::Outbound && self_test::is_one(&socket) {
+            self_test::answer(socket).await;
+            return Ok(Served::SelfTest);
+        }
         let to = self.outbound_destination(&socket, role)?;
         let resolution = match self.store.resolved(to) {
             Some(known) => known,

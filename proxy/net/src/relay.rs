@@ -42,9 +42,9 @@ pub(crate) enum End {
     /// Nothing moved for too long.
     Idle,
     /// The connecting side broke.
-    Client(#[expect(dead_code, reason = "read through Debug in the log")] io::Error),
+    Client(io::Error),
     /// The other side broke.
-    Server(#[expect(dead_code, reason = "read through Debug in the log")] io::Error),
+    Server(io::Error),
 }
 
 /// One direction.

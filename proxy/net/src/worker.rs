@@ -258,7 +258,7 @@ impl<S: ServeHttp> Worker<S> {
     /// The record of an opaque or refused connection; HTTP has its own per request.
     fn finish(&self, outcome: Result<Served, Refusal>, mut record: ConnectionRecord) {
         match outcome {
-            Ok(Served::Http) => return,
+            Ok(Served::Http | Served::SelfTest) => return,
             Ok(Served::Opaque) => {}
             Err(refusal) => {
                 tracing::debug!(
@@ -283,6 +283,8 @@ pub(crate) enum Served {
     Http,
     /// Carried as opaque bytes.
     Opaque,
+    /// The proxy asked itself whether it is redirected to.
+    SelfTest,
 }
 
 /// Why a connection was not served.

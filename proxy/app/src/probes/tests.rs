@@ -1,0 +1,119 @@
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// An application that answers every connection with these bytes.
+async fn application(answer: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            let _ = socket.read(&mut request).await;
+            let _ = socket.write_all(answer).await;
+        }
+    });
+    port
+}
+
+async fn ask(json: String) -> Answer {
+    let probes = Probes::parse(&json).unwrap();
+    probes.ask("web/readiness", HERE).await.unwrap()
+}
+
+#[tokio::test]
+async fn http_passes_with_200_to_399() {
+    for (answer, well) in [
+        (&b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..], true),
+        (b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", true),
+        (
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            false,
+        ),
+        (b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", false),
+        (b"SSH-2.0-OpenSSH\r\n", false),
+    ] {
+        let port = application(answer).await;
+        let json =
+            format!(r#"{{"web/readiness":{{"httpGet":{{"port":{port},"path":"/ok?a=b"}}}}}}"#);
+        assert_eq!(ask(json).await == Answer::Well, well);
+    }
+}
+
+#[tokio::test]
+async fn tcp_passes_when_somebody_listens() {
+    let port = application(b"").await;
+    let json = |port| format!(r#"{{"web/readiness":{{"tcpSocket":{{"port":{port}}}}}}}"#);
+    assert_eq!(ask(json(port)).await, Answer::Well);
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let closed = listener.local_addr().unwrap().port();
+    drop(listener);
+    assert!(matches!(ask(json(closed)).await, Answer::Unwell(_)));
+}
+
+#[tokio::test]
+async fn grpc_passes_with_serving() {
+    for (status, well) in [(1_u8, true), (2, false)] {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let service =
+            hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| async move {
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                let asked = request.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(&asked[..], b"\0\0\0\0\x06\x0a\x04shop");
+                let answer = Bytes::from(vec![0, 0, 0, 0, 2, 0x08, status]);
+                Ok::<_, hyper::Error>(http::Response::new(Full::new(answer)))
+            });
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+        let json = format!(
+            r#"{{"web/readiness":{{"grpc":{{"port":{port},"service":"shop"}},"timeoutSeconds":5}}}}"#
+        );
+        assert_eq!(ask(json).await == Answer::Well, well);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_does_not_answer_is_unwell_after_its_timeout() {
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let json = format!(r#"{{"web/readiness":{{"httpGet":{{"port":{port}}},"timeoutSeconds":3}}}}"#);
+    assert_eq!(
+        ask(json).await,
+        Answer::Unwell("no answer within 3s".to_owned())
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_is_named() {
+    for (json, named) in [
+        (r#"{"a/b":{}}"#, "a/b: exactly one"),
+        (
+            r#"{"a/b":{"tcpSocket":{"port":1},"grpc":{"port":1}}}"#,
+            "a/b: exactly one",
+        ),
+        (
+            r#"{"a/b":{"httpGet":{"port":1,"scheme":"HTTPS"}}}"#,
+            "a/b: scheme HTTPS",
+        ),
+        (r#"{"a/b":{"tcpSocket":{"port":"http"}}}"#, "invalid type"),
+        ("[]", "invalid type"),
+    ] {
+        let error = Probes::parse(json).unwrap_err().to_string();
+        assert!(error.contains(named), "{json}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_probe_is_none() {
+    assert_eq!(Probes::default().ask("web/liveness", HERE).await, None);
+}
