@@ -82,6 +82,10 @@ impl Findings {
         reason: Reason,
         message: String,
     ) {
+        if object.problems.iter().any(|problem| problem.field == field) {
+            // Said already by whoever read the object.
+            return;
+        }
         self.0.push(Diagnostic {
             subject: Subject::from(&object.key),
             field,

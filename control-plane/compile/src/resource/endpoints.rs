@@ -21,6 +21,7 @@ pub struct Endpoint {
     /// Its address.
     pub address: IpAddr,
     /// Where each port of the service is found, ascending by `service_port`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<EndpointPort>,
     /// Who must answer there; `None`: not meshed.
     pub identity: Option<SpiffeId>,

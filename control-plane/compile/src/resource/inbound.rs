@@ -53,6 +53,7 @@ pub struct PolicyRef {
     /// The policy's name.
     pub name: Arc<str>,
     /// Limited to these ports, ascending; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// The policy itself, shared: its version is part of the `Inbound`, so that a changed policy
     /// changes every `Inbound` that names it.

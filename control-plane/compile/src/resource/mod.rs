@@ -22,9 +22,31 @@ pub use traffic_policy::{ConnectionLimits, OutlierDetection, RetryOn, RetryPolic
 
 /// Durations as people write them, for readable golden files.
 mod readable {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use serde::Serializer;
+
+    use super::route::Backend;
+
+    pub(super) fn nothing<T>(list: &Arc<[T]>) -> bool {
+        list.is_empty()
+    }
+
+    /// `namespace/name:port`, or why there is none.
+    pub(super) fn backend<S: Serializer>(
+        target: &Result<Backend, Arc<str>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match target {
+            Ok(Backend {
+                namespace,
+                name,
+                port,
+            }) => serializer.collect_str(&format_args!("{namespace}/{name}:{port}")),
+            Err(reason) => serializer.collect_str(&format_args!("none: {reason}")),
+        }
+    }
 
     pub(super) fn duration<S: Serializer>(
         value: &Option<Duration>,

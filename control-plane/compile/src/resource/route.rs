@@ -18,14 +18,21 @@ pub struct HttpRule {
     pub matches: HttpMatch,
     /// What is done to the request and its response. At most one per kind; never both a redirect
     /// and a rewrite.
+    #[serde(skip_serializing_if = "readable::nothing")]
     pub filters: Arc<[HttpFilter]>,
     /// Where requests go, by weight. Empty only with a redirect.
     pub backends: Arc<[WeightedBackend]>,
     /// For the whole request, retries included. Zero: no limit.
-    #[serde(serialize_with = "readable::duration")]
+    #[serde(
+        serialize_with = "readable::duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub request_timeout: Option<Duration>,
     /// For one attempt. Zero: no limit.
-    #[serde(serialize_with = "readable::duration")]
+    #[serde(
+        serialize_with = "readable::duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub backend_timeout: Option<Duration>,
 }
 
@@ -35,10 +42,13 @@ pub struct HttpMatch {
     /// The path.
     pub path: PathMatch,
     /// Headers, names in lower case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<ValueMatch>,
     /// Query parameters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<ValueMatch>,
     /// The method; `None`: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<Arc<str>>,
 }
 
@@ -96,8 +106,10 @@ pub struct WeightedBackend {
     /// The share; the sum over a rule fits an `u32`.
     pub weight: u32,
     /// Where it goes; `Err`: answered 500, with the reason for the record.
+    #[serde(serialize_with = "readable::backend")]
     pub target: Result<Backend, Arc<str>>,
     /// Header modifiers for this share only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpFilter>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::readable;
 use super::route::HttpRule;
 use super::traffic_policy::TrafficPolicy;
 
@@ -22,6 +23,7 @@ pub struct Service {
     /// `Endpoints` resources are `namespace/name/0` to `buckets - 1`; at least 1.
     pub buckets: u32,
     /// How clients treat it; `None`: by the proxy's defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_policy: Option<Arc<TrafficPolicy>>,
 }
 
@@ -35,6 +37,7 @@ pub struct Port {
     /// What is spoken there.
     pub protocol: Protocol,
     /// Rules in order of precedence.
+    #[serde(skip_serializing_if = "readable::nothing")]
     pub rules: Arc<[HttpRule]>,
     /// A route is attached, even if none of its rules could be used: no match is then a 404.
     pub routed: bool,

@@ -16,11 +16,16 @@ pub struct TrafficPolicy {
     /// Limits.
     pub limits: ConnectionLimits,
     /// Leaving out endpoints that fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
     /// Retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<RetryPolicy>,
     /// For the whole request where no rule says. Zero: no limit.
-    #[serde(serialize_with = "readable::duration")]
+    #[serde(
+        serialize_with = "readable::duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub request_timeout: Option<Duration>,
 }
 
@@ -28,16 +33,25 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ConnectionLimits {
     /// Open connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
     /// Requests that wait for a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pending: Option<u32>,
     /// Requests in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
     /// For a connection to stand.
-    #[serde(serialize_with = "readable::duration")]
+    #[serde(
+        serialize_with = "readable::duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub connect_timeout: Option<Duration>,
     /// How long an unused connection is kept.
-    #[serde(serialize_with = "readable::duration")]
+    #[serde(
+        serialize_with = "readable::duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub idle_timeout: Option<Duration>,
 }
 
@@ -60,7 +74,10 @@ pub struct RetryPolicy {
     /// Reasons, ascending, each once.
     pub on: Vec<RetryOn>,
     /// Bound of one attempt.
-    #[serde(serialize_with = "readable::duration")]
+    #[serde(
+        serialize_with = "readable::duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub per_try_timeout: Option<Duration>,
     /// Pause before the first retry, at most.
     pub backoff_base: Duration,
