@@ -61,14 +61,14 @@ impl Attempts {
     }
 
     /// Whether another attempt follows one that ended like this. `replayable`: the body can be sent once more.
-    /// `fresh`: an endpoint is left that was not tried.
+    /// `fresh`: is an endpoint left beside these?
     pub(crate) fn next(
         &mut self,
         ended: Ended,
         policy: &RetryPolicy,
         budget: Option<&BackendState>,
         replayable: bool,
-        fresh: bool,
+        fresh: impl FnOnce(&[u64]) -> bool,
         rng: &mut impl Rng,
     ) -> Next {
         let undelivered = matches!(
@@ -77,7 +77,7 @@ impl Attempts {
         );
         if undelivered && replayable && self.resends < MAX_RESENDS {
             self.resends += 1;
-            let pause = if fresh || ended == Ended::Sent(SendError::Undelivered) {
+            let pause = if ended == Ended::Sent(SendError::Undelivered) || fresh(&self.tried) {
                 Duration::ZERO
             } else {
                 backoff(policy, self.resends, rng)

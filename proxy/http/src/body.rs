@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
-use crate::http1::AppBody;
+use crate::http1::{AppBody, Raw};
 use crate::http2_client::StreamGuard;
 use crate::replay::Replay;
 
@@ -48,6 +48,8 @@ enum Source {
     Http2(Http2Body),
     App(Box<AppBody>),
     Replay(Replay),
+    /// Not a body: the connection that went on as something else after this head.
+    Raw(Box<Raw>),
 }
 
 /// How far a request's body has come, shared with whoever wants to know.
@@ -107,6 +109,22 @@ impl Body {
         Self::of(Source::Replay(replay))
     }
 
+    /// The connection of an answer that agreed to leave HTTP.
+    pub(crate) fn raw(raw: Box<Raw>) -> Self {
+        Self::of(Source::Raw(raw))
+    }
+
+    /// The connection, if the answer agreed to leave HTTP.
+    pub(crate) fn take_raw(&mut self) -> Option<Box<Raw>> {
+        match std::mem::take(&mut self.source) {
+            Source::Raw(raw) => Some(raw),
+            other => {
+                self.source = other;
+                None
+            }
+        }
+    }
+
     fn of(source: Source) -> Self {
         Self { source, upload: None }
     }
@@ -120,7 +138,7 @@ impl Body {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.source {
-            Source::Empty => Poll::Ready(None),
+            Source::Empty | Source::Raw(_) => Poll::Ready(None),
             Source::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.source = Source::Empty;
@@ -163,7 +181,7 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Empty => true,
+            Source::Empty | Source::Raw(_) => true,
             Source::Full(bytes) => bytes.is_empty(),
             Source::Http1(incoming) => incoming.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
@@ -174,7 +192,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
+            Source::Empty | Source::Raw(_) => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Http1(incoming) => incoming.size_hint(),
             // Lengths of what comes over a hop stand in `content-length`, which goes on as it came.

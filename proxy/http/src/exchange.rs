@@ -137,6 +137,11 @@ impl Exchange {
         Response::from_parts(parts, tracked)
     }
 
+    /// Ends as the record has it.
+    pub(crate) fn ended(mut self: Box<Self>) {
+        self.consume();
+    }
+
     /// Ends without an answer.
     pub(crate) fn unanswered(mut self: Box<Self>, flag: Flag) {
         self.record().flag = Some(flag);

@@ -183,6 +183,9 @@ fn remove_own(headers: &mut HeaderMap) {
 /// # Errors
 /// What makes it a bad request.
 pub(crate) fn one_host<B>(request: &mut http::Request<B>) -> Result<(), &'static str> {
+    if request.method() == Method::CONNECT && request.version() == Version::HTTP_2 {
+        return Err("CONNECT is not served over HTTP/2");
+    }
     if request.uri().authority().is_some() {
         request.headers_mut().remove(HOST);
         return Ok(());
@@ -233,7 +236,12 @@ pub(crate) fn view<B>(request: &http::Request<B>) -> RequestView<'_> {
 /// Makes the head one that an HTTP/1.1 server expects: origin form, one `Host`, one `Cookie`
 /// (RFC 9113 8.2.3).
 pub(crate) fn for_http1(parts: &mut Parts) {
-    if parts.uri.authority().is_some() && parts.method != Method::CONNECT {
+    if parts.method == Method::CONNECT {
+        // Its target is the authority itself (RFC 9112 3.2.3).
+        if let Some(Ok(host)) = parts.uri.authority().map(|host| HeaderValue::from_str(host.as_str())) {
+            parts.headers.insert(HOST, host);
+        }
+    } else if parts.uri.authority().is_some() {
         let uri = std::mem::take(&mut parts.uri).into_parts();
         if let Some(authority) = uri.authority
             && let Ok(host) = HeaderValue::from_str(authority.as_str())

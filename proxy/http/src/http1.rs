@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
@@ -40,15 +40,56 @@ const MAX_HEADERS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Http1Conn {
     sender: SendRequest<Body>,
-    /// Gone once it has ended, or when its rest is driven by a task.
-    driver: Option<Connection<TokioIo<Io>, Body>>,
+    driver: Driver,
     identity: Option<SpiffeId>,
     drain: Drain,
-    /// It has carried a request before.
-    reused: bool,
     /// Not to be used from here on.
     expires: Instant,
     idle: Duration,
+    permit: Option<Permit>,
+}
+
+/// What reads and writes.
+#[derive(Debug)]
+enum Driver {
+    Open(Connection<TokioIo<Io>, Body>),
+    /// It has come to its end; the bytes are still there where the peer left HTTP.
+    Ended(Connection<TokioIo<Io>, Body>),
+    /// It failed, or a task drives it to its end.
+    Gone,
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        let Self::Open(driver) = self else { return };
+        let Poll::Ready(ended) = Pin::new(driver).poll(cx) else { return };
+        if let Err(error) = &ended {
+            tracing::debug!(%error, "an HTTP/1 connection ended");
+        }
+        *self = match (std::mem::replace(self, Self::Gone), ended) {
+            (Self::Open(driver), Ok(())) => Self::Ended(driver),
+            _ => Self::Gone,
+        };
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    /// Its rest, to be driven elsewhere.
+    fn take(&mut self) -> Option<Connection<TokioIo<Io>, Body>> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Open(driver) => Some(driver),
+            Self::Ended(_) | Self::Gone => None,
+        }
+    }
+}
+
+/// A connection that has left HTTP: its bytes, those first that were read already.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) ahead: Bytes,
+    pub(crate) io: Io,
     _permit: Option<Permit>,
 }
 
@@ -69,13 +110,12 @@ impl Http1Conn {
             .await?;
         Ok(Self {
             sender,
-            driver: Some(driver),
+            driver: Driver::Open(driver),
             identity: hop.identity,
             drain: hop.drain,
-            reused: false,
             expires: Instant::now() + idle,
             idle,
-            _permit: permit,
+            permit,
         })
     }
 
@@ -85,19 +125,8 @@ impl Http1Conn {
 
     /// Whether a request may still be put on it; notices an end that the peer has sent meanwhile.
     fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_driver(cx);
-        self.driver.is_some() && self.sender.is_ready() && Instant::now() < self.expires && !self.drain.is_draining()
-    }
-
-    fn poll_driver(&mut self, cx: &mut Context<'_>) {
-        if let Some(driver) = &mut self.driver
-            && let Poll::Ready(ended) = Pin::new(driver).poll(cx)
-        {
-            self.driver = None;
-            if let Err(error) = ended {
-                tracing::debug!(%error, "an HTTP/1 connection ended");
-            }
-        }
+        self.driver.poll(cx);
+        self.driver.is_open() && self.sender.is_ready() && Instant::now() < self.expires && !self.drain.is_draining()
     }
 
     /// Sends a request and waits for the head of its answer. `upload` is how far its body has come.
@@ -107,19 +136,21 @@ impl Http1Conn {
         upload: Option<&Rc<Upload>>,
         shelf: &Rc<Shelf>,
     ) -> Result<Response<Body>, Unsent> {
+        let connect = request.method() == Method::CONNECT;
         let answered = {
             let mut answer = pin!(self.sender.try_send_request(request));
             poll_fn(|cx| {
-                if let Some(driver) = &mut self.driver
-                    && Pin::new(driver).poll(cx).is_ready()
-                {
-                    self.driver = None;
-                }
+                self.driver.poll(cx);
                 answer.as_mut().poll(cx)
             })
             .await
         };
         match answered {
+            Ok(response) if left_http(&response, connect) => {
+                let raw = self.into_raw().await;
+                let reset = Unsent { error: SendError::Reset, request: None };
+                raw.map(|raw| response.map(|_| Body::raw(Box::new(raw)))).ok_or(reset)
+            }
             Ok(response) => Ok(self.answered(response, upload, shelf).await),
             Err(mut error) => {
                 let request = error.take_message();
@@ -141,7 +172,6 @@ impl Http1Conn {
         upload: Option<&Rc<Upload>>,
         shelf: &Rc<Shelf>,
     ) -> Response<Body> {
-        self.reused = true;
         let idle = announced_idle(response.headers()).map_or(self.idle, |told| told.min(self.idle));
         self.expires = Instant::now() + idle;
         let (parts, incoming) = response.into_parts();
@@ -175,10 +205,26 @@ impl Http1Conn {
         Response::from_parts(parts, Body::app(Box::new(body)))
     }
 
-    /// For a connection that leaves HTTP: what drives it, and what sends on it.
-    pub(crate) fn into_parts(self) -> (SendRequest<Body>, Option<Connection<TokioIo<Io>, Body>>, Option<Permit>) {
-        (self.sender, self.driver, self._permit)
+    /// The bytes of a connection whose peer has agreed to leave HTTP.
+    async fn into_raw(mut self) -> Option<Raw> {
+        poll_fn(|cx| {
+            self.driver.poll(cx);
+            if self.driver.is_open() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        let Driver::Ended(driver) = self.driver else { return None };
+        let parts = driver.into_parts();
+        Some(Raw {
+            ahead: parts.read_buf,
+            io: parts.io.into_inner(),
+            _permit: self.permit,
+        })
     }
+}
+
+/// The peer agreed to an upgrade, or to be a tunnel (RFC 9110 7.8, 9.3.6).
+fn left_http<B>(response: &Response<B>, connect: bool) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success())
 }
 
 /// `Keep-Alive: timeout=N`, less a margin.
@@ -209,7 +255,7 @@ impl AppBody {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // The driver reads only once the body has asked: ask, drive, look again.
         let mut frame = self.poll_once(cx);
-        if frame.is_pending() && self.conn.as_ref().is_some_and(|conn| conn.driver.is_some()) {
+        if frame.is_pending() && self.conn.as_ref().is_some_and(|conn| conn.driver.is_open()) {
             frame = self.poll_once(cx);
         }
         if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.incoming.is_end_stream()) {
@@ -220,7 +266,7 @@ impl AppBody {
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(conn) = &mut self.conn {
-            conn.poll_driver(cx);
+            conn.driver.poll(cx);
         }
         Pin::new(&mut self.incoming).poll_frame(cx)
     }

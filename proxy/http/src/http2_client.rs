@@ -97,10 +97,10 @@ impl Http2Conn {
         Ok(Self(shared))
     }
 
-    /// Takes requests: open, not told to go, not full.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Takes requests: open, not told to go, with less than `streams` and than the peer's limit under way.
+    pub(crate) fn has_room(&self, streams: usize) -> bool {
         let limit = match &*self.0.send.borrow() {
-            Some(send) => send.current_max_send_streams().min(MAX_STREAMS as usize),
+            Some(send) => send.current_max_send_streams().min(streams),
             None => return false,
         };
         self.0.streams.get() < limit
@@ -160,7 +160,7 @@ impl Http2Conn {
                 && let Poll::Ready(pumped) = pumping.poll(cx)
             {
                 pump = None;
-                if let Err(PumpError::Source(_)) = pumped {
+                if let Err(PumpError::Source) = pumped {
                     return Poll::Ready(Err(SendError::ClientGone));
                 }
                 // A peer that takes no more has said why in its answer, or will.

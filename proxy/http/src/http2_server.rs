@@ -20,12 +20,12 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, Request, Response};
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use weft_proxy_net::Drain;
 
 use crate::body::{Body, BodyError};
 use crate::head;
-use crate::pump::Pump;
+use crate::pump::{Pump, PumpError};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,10 @@ pub(crate) const MAX_HEADER_LIST: u32 = 64 * 1024;
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that one client may open and reset before they were looked at.
 const EDGE_PENDING_RESETS: usize = 64;
+/// Resets that a client may send at once…
+const EDGE_RESETS: f64 = 1000.0;
+/// …and per second.
+const EDGE_RESETS_PER_SECOND: f64 = 100.0;
 /// On a hop all the streams of a connection may be reset at once, several times over, by clients that leave.
 const HOP_PENDING_RESETS: usize = 4 * MAX_STREAMS as usize;
 /// Overhead of small DATA frames: a hop carries everybody's chatty streams.
@@ -77,6 +81,7 @@ impl Side {
             Self::Edge => builder.max_pending_accept_reset_streams(EDGE_PENDING_RESETS),
             Self::Hop => builder
                 .max_pending_accept_reset_streams(HOP_PENDING_RESETS)
+                .max_concurrent_reset_streams(HOP_PENDING_RESETS)
                 .max_local_error_reset_streams(None)
                 .data_frame_budget(HOP_DATA_FRAME_BUDGET),
         };
@@ -103,9 +108,15 @@ where
     let mut goodbye = pin!(drain.draining());
     let mut said = false;
     let mut carried = false;
+    let mut resets = Resets::new();
     poll_fn(|cx| {
         loop {
-            while let Poll::Ready(Some(())) = Pin::new(&mut streams).poll_next(cx) {}
+            while let Poll::Ready(Some(ended)) = Pin::new(&mut streams).poll_next(cx) {
+                // On a hop they are many clients' resets, each limited where it entered the mesh.
+                if ended == Ended::ResetByPeer && side == Side::Edge && !resets.admit() {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                }
+            }
             // Reads what has come and, once there is nothing more, flushes what was written.
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
@@ -130,7 +141,7 @@ where
 }
 
 /// One stream: waits for the answer, or for the client to reset it, and writes the answer.
-async fn stream<Fut, B>(answer: Fut, mut respond: SendResponse<Bytes>)
+async fn stream<Fut, B>(answer: Fut, mut respond: SendResponse<Bytes>) -> Ended
 where
     Fut: Future<Output = Answer<B>>,
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
@@ -145,25 +156,64 @@ where
         });
         match ended.await {
             Some(answer) => answer,
-            None => return,
+            None => return Ended::ResetByPeer,
         }
     };
     let response = match answer {
         Answer::Response(response) => response,
-        Answer::Undelivered => return respond.send_reset(Reason::REFUSED_STREAM),
-        Answer::Reset(reason) => return respond.send_reset(reason),
+        Answer::Undelivered => return reset(respond, Reason::REFUSED_STREAM),
+        Answer::Reset(reason) => return reset(respond, reason),
     };
     let (mut parts, body) = response.into_parts();
     head::strip_for_http2(&mut parts.headers);
     let end = body.is_end_stream();
     complete(&mut parts.headers, &body);
     let Ok(sender) = respond.send_response(Response::from_parts(parts, ()), end) else {
-        return respond.send_reset(Reason::INTERNAL_ERROR);
+        return reset(respond, Reason::INTERNAL_ERROR);
     };
-    if !end {
-        let mut pump = Pump::new(body, sender);
-        // The client's leaving ends the stream; there is nobody left to tell.
-        let _ = poll_fn(|cx| pump.poll(cx)).await;
+    if end {
+        return Ended::Served;
+    }
+    let mut pump = Pump::new(body, sender);
+    match poll_fn(|cx| pump.poll(cx)).await {
+        Err(PumpError::Peer) => Ended::ResetByPeer,
+        Ok(()) | Err(PumpError::Source) => Ended::Served,
+    }
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Served,
+    ResetByPeer,
+}
+
+fn reset(mut respond: SendResponse<Bytes>, reason: Reason) -> Ended {
+    respond.send_reset(reason);
+    Ended::Served
+}
+
+/// How many resets one client may still send: opening and resetting streams costs it nothing and us a request each
+/// (CVE-2023-44487).
+struct Resets {
+    left: f64,
+    at: Instant,
+}
+
+impl Resets {
+    fn new() -> Self {
+        Self {
+            left: EDGE_RESETS,
+            at: Instant::now(),
+        }
+    }
+
+    fn admit(&mut self) -> bool {
+        let now = Instant::now();
+        let regained = now.duration_since(self.at).as_secs_f64() * EDGE_RESETS_PER_SECOND;
+        self.at = now;
+        self.left = (self.left + regained).min(EDGE_RESETS) - 1.0;
+        self.left >= 0.0
     }
 }
 

@@ -22,8 +22,9 @@ use crate::failure::Failure;
 use crate::head;
 use crate::http1::Unsent;
 use crate::http2_server::Answer;
-use crate::pool::{Destination, PoolError};
+use crate::pool::{Destination, PoolError, Sharing};
 use crate::sent::SendError;
+use crate::tunnel::{self, Asked};
 use crate::worker::Worker;
 
 /// What is known of a connection before its first request.
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     /// Where the application listens.
     pub(crate) app: SocketAddr,
     pub(crate) drain: Drain,
+    /// What becomes of the connection after a request that left HTTP.
+    pub(crate) tunnel: tunnel::Slot,
 }
 
 /// For the connection to the application, which is on this machine.
@@ -46,7 +49,7 @@ const STALE_CONNECTIONS: usize = 4;
 
 /// One request, all phases.
 pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request<Body>) -> Answer<Tracked> {
-    let (mut exchange, mut request, speaks) = accept(worker, conn, request);
+    let Accepted { mut exchange, mut request, speaks, asked } = accept(worker, conn, request);
     let routed = check(&mut request).and_then(|()| route(worker, conn, &mut exchange));
     let policy = match routed {
         Ok(policy) => policy,
@@ -59,8 +62,8 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
         return Answer::Response(exchange.fail(failure));
     }
     exchange.record().trace.inject(request.headers_mut());
-    let answered = app(worker, conn, &mut exchange, speaks.to_app(policy.port), request).await;
-    record(conn, exchange, answered)
+    let answered = app(worker, conn, &mut exchange, speaks.to_app(policy.port), request, asked.as_ref()).await;
+    record(conn, exchange, answered, asked)
 }
 
 /// What the client of the exchange spoke; its application gets the same.
@@ -86,8 +89,16 @@ struct Rules {
     port: InboundPort,
 }
 
+struct Accepted {
+    exchange: Box<Exchange>,
+    request: Request<Body>,
+    speaks: Speaks,
+    /// It asks to leave HTTP.
+    asked: Option<Asked>,
+}
+
 /// Begins the record; takes off what belongs to the connection and what only Weft may say.
-fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> (Box<Exchange>, Request<Body>, Speaks) {
+fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> Accepted {
     let log = worker.store.mesh().access_log;
     let mut exchange = Exchange::begin(&worker.telemetry, log, Direction::Inbound, conn.peer.address, &request);
     let arrived = head::arrive(request.headers_mut());
@@ -97,6 +108,7 @@ fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> (Bo
         (Version::HTTP_2, None) => Speaks::Http2,
         _ => Speaks::Http1,
     };
+    let asked = Asked::of(&mut request, arrived.upgrade);
     if let Some(upload) = exchange.upload.clone() {
         request = request.map(|body| body.reporting(upload));
     }
@@ -105,7 +117,12 @@ fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> (Bo
     record.mtls = conn.peer.identity.is_some();
     record.peer = Some(conn.app);
     record.authority = head::host_value(&request);
-    (exchange, request, speaks)
+    Accepted {
+        exchange,
+        request,
+        speaks,
+        asked,
+    }
 }
 
 /// Refuses what two readers could understand differently.
@@ -171,6 +188,7 @@ async fn app(
     exchange: &mut Exchange,
     speaks: Speaks,
     request: Request<Body>,
+    asked: Option<&Asked>,
 ) -> Result<Response<Body>, Lost> {
     exchange.record().attempts = 1;
     let to = Destination {
@@ -182,15 +200,16 @@ async fn app(
         idle_timeout: IDLE_TIMEOUT,
     };
     let (mut parts, body) = request.into_parts();
-    let mut response = match speaks {
-        Speaks::Http2 => http2_app(worker, &to, parts, body).await?,
+    match speaks {
+        Speaks::Http2 => http2_app(worker, &to, parts, body).await,
         Speaks::Http1 => {
             head::for_http1(&mut parts);
-            http1_app(worker, &to, exchange, Request::from_parts(parts, body)).await?
+            if let Some(asked) = asked {
+                asked.pass_on(&mut parts.headers);
+            }
+            http1_app(worker, &to, exchange, Request::from_parts(parts, body)).await
         }
-    };
-    head::depart(response.headers_mut(), false);
-    Ok(response)
+    }
 }
 
 /// Why there is no answer of the application's.
@@ -214,7 +233,7 @@ impl From<SendError> for Lost {
 
 async fn http2_app(worker: &Worker, to: &Destination<'_>, mut parts: Parts, body: Body) -> Result<Response<Body>, Lost> {
     head::for_http2(&mut parts);
-    let conn = worker.pool.http2(to).await?;
+    let conn = worker.pool.http2(to, Sharing::Shared).await?;
     Ok(conn.send(Request::from_parts(parts, ()), body).await?)
 }
 
@@ -241,9 +260,20 @@ async fn http1_app(
 
 /// Turns the outcome into what the caller gets: another proxy is told exactly how far the request came, so that it
 /// can send it elsewhere; others get an answer in HTTP.
-fn record(conn: &Connection, mut exchange: Box<Exchange>, answered: Result<Response<Body>, Lost>) -> Answer<Tracked> {
+fn record(
+    conn: &Connection,
+    exchange: Box<Exchange>,
+    answered: Result<Response<Body>, Lost>,
+    asked: Option<Asked>,
+) -> Answer<Tracked> {
     let lost = match answered {
-        Ok(response) => return Answer::Response(exchange.answer(response)),
+        Ok(mut response) => {
+            if let (Some(raw), Some(asked)) = (response.body_mut().take_raw(), asked) {
+                return Answer::Response(conn.tunnel.join(asked, raw, exchange, response, false));
+            }
+            head::depart(response.headers_mut(), false);
+            return Answer::Response(exchange.answer(response));
+        }
         Err(lost) => lost,
     };
     let (flag, text) = match &lost {
@@ -268,10 +298,7 @@ fn record(conn: &Connection, mut exchange: Box<Exchange>, answered: Result<Respo
             exchange.unanswered(flag);
             Answer::Reset(h2::Reason::CANCEL)
         }
-        _ => {
-            exchange.record().attempts = 1;
-            Answer::Response(exchange.fail(Failure::new(StatusCode::SERVICE_UNAVAILABLE, flag, text)))
-        }
+        _ => Answer::Response(exchange.fail(Failure::new(StatusCode::SERVICE_UNAVAILABLE, flag, text))),
     }
 }
 

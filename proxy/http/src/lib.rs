@@ -29,6 +29,7 @@ mod pump;
 mod replay;
 mod sent;
 mod tasks;
+mod tunnel;
 mod upstream;
 mod worker;
 
@@ -79,6 +80,7 @@ impl ServeHttp for Server {
             local: conn.local,
             app: conn.app,
             drain: conn.drain,
+            tunnel: tunnel::Slot::default(),
         });
         let answer = |request| {
             let (worker, conn) = (self.0.clone(), shared.clone());
@@ -88,6 +90,7 @@ impl ServeHttp for Server {
             HttpVersion::Http1 => closed(http1_server::serve(conn.io, &drain, answer).await),
             HttpVersion::Http2 => closed(http2_server::serve(conn.io, side, &drain, answer).await),
         }
+        shared.tunnel.run().await;
     }
 
     async fn outbound(&self, conn: OutboundConn) {
@@ -96,6 +99,7 @@ impl ServeHttp for Server {
             client: conn.client,
             destination: conn.destination,
             resolution: conn.resolution,
+            tunnel: tunnel::Slot::default(),
         });
         let answer = |request| {
             let (worker, conn) = (self.0.clone(), shared.clone());
@@ -105,6 +109,7 @@ impl ServeHttp for Server {
             HttpVersion::Http1 => closed(http1_server::serve(conn.io, &drain, answer).await),
             HttpVersion::Http2 => closed(http2_server::serve(conn.io, Side::Edge, &drain, answer).await),
         }
+        shared.tunnel.run().await;
     }
 }
 
@@ -114,3 +119,6 @@ fn closed<E: std::fmt::Display>(ended: Result<(), E>) {
         tracing::debug!(%error, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,8 @@ use crate::http2_server::Answer;
 use crate::kept_head::KeptHead;
 use crate::replay::ReplayBody;
 use crate::sent::SendError;
-use crate::upstream::{self, Aim, Fault};
+use crate::tunnel::{self, Asked};
+use crate::upstream::{self, Aim, Fault, Outgoing};
 use crate::worker::Worker;
 
 /// What is known of a connection before its first request.
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) destination: SocketAddr,
     /// What was behind it when the connection began.
     pub(crate) resolution: Resolution,
+    /// What becomes of the connection after a request that left HTTP.
+    pub(crate) tunnel: tunnel::Slot,
 }
 
 /// One connection's requests share what is known of it.
@@ -46,7 +49,7 @@ pub(crate) type Shared = Rc<Connection>;
 
 /// One request, all phases.
 pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request<Body>) -> Answer<Tracked> {
-    let (mut exchange, mut request) = accept(worker, conn, request);
+    let (mut exchange, mut request, asked) = accept(worker, conn, request);
     let known = resolve(worker, conn);
     let routed = check(&mut request).and_then(|()| route(worker, conn, &known, &mut exchange, &mut request));
     let plan = match routed {
@@ -58,7 +61,7 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
         return Answer::Response(exchange.fail(failure));
     }
     exchange.record().trace.inject(request.headers_mut());
-    let sending = attempts(worker, &plan, &mut exchange, request);
+    let sending = attempts(worker, &plan, &mut exchange, request, asked.as_ref());
     let sent = match plan.deadline {
         None => sending.await,
         Some(deadline) => match timeout_at(deadline.into(), sending).await {
@@ -66,16 +69,21 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
             Err(_) => Err(Fault::Deadline),
         },
     };
-    record(&plan, exchange, sent)
+    record(conn, &plan, exchange, sent, asked)
 }
 
 /// Begins the record; takes off what belongs to the connection and what only Weft may say.
-fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> (Box<Exchange>, Request<Body>) {
+fn accept(
+    worker: &Worker,
+    conn: &Connection,
+    mut request: Request<Body>,
+) -> (Box<Exchange>, Request<Body>, Option<Asked>) {
     let log = worker.store.mesh().access_log;
     let mut exchange = Exchange::begin(&worker.telemetry, log, Direction::Outbound, conn.client, &request);
-    head::arrive(request.headers_mut());
+    let arrived = head::arrive(request.headers_mut());
+    let asked = Asked::of(&mut request, arrived.upgrade);
     exchange.record().authority = head::host_value(&request);
-    (exchange, request)
+    (exchange, request, asked)
 }
 
 /// What is behind the address, as of now.
@@ -257,6 +265,7 @@ async fn attempts(
     plan: &Plan<'_>,
     exchange: &mut Exchange,
     request: Request<Body>,
+    asked: Option<&Asked>,
 ) -> Result<(Response<Body>, Aim), Fault> {
     let (parts, body) = request.into_parts();
     let policy = plan.to.policy();
@@ -268,8 +277,12 @@ async fn attempts(
     loop {
         let aim = upstream::balance(worker, plan, &attempts.tried)?;
         exchange.attempt(&aim);
-        let parts = parts.take().unwrap_or_else(|| kept.parts());
-        let sent = upstream::attempt(worker, plan, &policy, &aim, exchange, parts, body.attempt()).await;
+        let outgoing = Outgoing {
+            parts: parts.take().unwrap_or_else(|| kept.parts()),
+            body: body.attempt(),
+            asked,
+        };
+        let sent = upstream::attempt(worker, plan, &policy, &aim, exchange.upload.as_ref(), outgoing).await;
         let ended = match &sent {
             Ok(response) => attempt::answered(response, exchange.grpc),
             Err(_) if body.is_broken() => return Err(Fault::Sent(SendError::ClientGone)),
@@ -282,7 +295,7 @@ async fn attempts(
             retries,
             plan.to.state(),
             body.is_replayable(),
-            plan.to.has_untried(&attempts.tried),
+            |tried| plan.to.has_untried(tried),
             &mut *worker.rng.borrow_mut(),
         );
         match next {
@@ -303,9 +316,18 @@ async fn attempts(
 }
 
 /// Gives the client its answer, the application's or our own, and the record its last word.
-fn record(plan: &Plan<'_>, mut exchange: Box<Exchange>, sent: Result<(Response<Body>, Aim), Fault>) -> Answer<Tracked> {
+fn record(
+    conn: &Connection,
+    plan: &Plan<'_>,
+    mut exchange: Box<Exchange>,
+    sent: Result<(Response<Body>, Aim), Fault>,
+    asked: Option<Asked>,
+) -> Answer<Tracked> {
     let fault = match sent {
         Ok((mut response, aim)) => {
+            if let (Some(raw), Some(asked)) = (response.body_mut().take_raw(), asked) {
+                return Answer::Response(conn.tunnel.join(asked, raw, exchange, response, aim.is_mesh()));
+            }
             head::depart(response.headers_mut(), aim.is_mesh());
             if let Some(rule) = plan.rule {
                 filter::on_response(rule, plan.weighted, response.headers_mut());

@@ -84,10 +84,26 @@ pub(crate) struct Pool {
 /// The connections to one peer.
 #[derive(Debug)]
 struct Peer {
-    http2: RefCell<SmallVec<[Http2Conn; 2]>>,
-    dialling: RefCell<Option<Rc<Dialling>>>,
+    shared: Lane,
+    /// For what must not share: large bodies, that would hold up what is behind them.
+    alone: Lane,
     http1: Rc<Shelf>,
     idle_timeout: Cell<Duration>,
+}
+
+/// HTTP/2 connections that take up to `streams` requests each.
+#[derive(Debug)]
+struct Lane {
+    streams: usize,
+    conns: RefCell<SmallVec<[Http2Conn; 2]>>,
+    dialling: RefCell<Option<Rc<Dialling>>>,
+}
+
+/// Does a request share its HTTP/2 connection with others?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Shared,
+    Alone,
 }
 
 /// A connection on its way, and those who wait for it.
@@ -109,17 +125,18 @@ impl Pool {
         })
     }
 
-    /// A shared HTTP/2 connection with room for one more request.
-    pub(crate) async fn http2(&self, to: &Destination<'_>) -> Result<Http2Conn, PoolError> {
+    /// An HTTP/2 connection with room for one more request.
+    pub(crate) async fn http2(&self, to: &Destination<'_>, sharing: Sharing) -> Result<Http2Conn, PoolError> {
         let peer = self.peer(to);
+        let lane = peer.lane(sharing);
         loop {
-            if let Some(conn) = peer.http2_with_room(to.identity) {
+            if let Some(conn) = lane.with_room(to.identity) {
                 return Ok(conn);
             }
             let _pending = to.pending()?;
-            let dialling = match peer.joinable() {
+            let dialling = match lane.joinable() {
                 Some(dialling) => dialling,
-                None => self.dial_http2(&peer, to)?,
+                None => self.dial_http2(&peer, sharing, to)?,
             };
             dialling.waiting.set(dialling.waiting.get() + 1);
             let done = dialling.done.notified();
@@ -132,26 +149,19 @@ impl Pool {
         }
     }
 
-    /// An HTTP/1.1 connection for one request, and where to put it afterwards. The second is true when
-    /// it has carried requests before.
+    /// An HTTP/1.1 connection for one request, and where it goes afterwards.
     pub(crate) async fn http1(&self, to: &Destination<'_>) -> Result<(Box<Http1Conn>, Rc<Shelf>), PoolError> {
         let peer = self.peer(to);
         if let Some(conn) = peer.http1.take(to.identity).await {
             return Ok((conn, peer.http1.clone()));
         }
-        let conn = self.fresh_http1(to).await?;
-        Ok((conn, peer.http1.clone()))
-    }
-
-    /// An HTTP/1.1 connection of which nothing was used yet.
-    pub(crate) async fn fresh_http1(&self, to: &Destination<'_>) -> Result<Box<Http1Conn>, PoolError> {
         let _pending = to.pending()?;
         let permit = to.connection()?;
         let hop = self.connect(to.addr, to.identity, Alpn::Http1, to.connect_timeout).await?;
         let conn = Http1Conn::open(hop, permit, to.idle_timeout.min(IDLE_UNTOLD))
             .await
             .map_err(|error| PoolError::Handshake(to.addr, error.to_string().into()))?;
-        Ok(Box::new(conn))
+        Ok((Box::new(conn), peer.http1.clone()))
     }
 
     async fn connect(
@@ -168,19 +178,25 @@ impl Pool {
     }
 
     /// Starts a dial that belongs to the pool: whoever asked first may leave, others wait for it too.
-    fn dial_http2(&self, peer: &Rc<Peer>, to: &Destination<'_>) -> Result<Rc<Dialling>, Overloaded> {
+    fn dial_http2(
+        &self,
+        peer: &Rc<Peer>,
+        sharing: Sharing,
+        to: &Destination<'_>,
+    ) -> Result<Rc<Dialling>, Overloaded> {
         let permit = to.connection()?;
         let dialling = Rc::new(Dialling::default());
-        *peer.dialling.borrow_mut() = Some(dialling.clone());
+        *peer.lane(sharing).dialling.borrow_mut() = Some(dialling.clone());
         let (addr, identity, limit) = (to.addr, to.identity.cloned(), to.connect_timeout);
         let (pool, peer, done) = (self.this.clone(), peer.clone(), dialling.clone());
         self.tasks.spawn(async move {
             let Some(pool) = pool.upgrade() else { return };
             let opened = pool.open_http2(addr, identity.as_ref(), limit, permit).await;
-            let outcome = opened.map(|conn| peer.http2.borrow_mut().push(conn));
+            let lane = peer.lane(sharing);
+            let outcome = opened.map(|conn| lane.conns.borrow_mut().push(conn));
             // Nobody else sets it.
             let _ = done.outcome.set(outcome);
-            peer.dialling.borrow_mut().take_if(|dialling| Rc::ptr_eq(dialling, &done));
+            lane.dialling.borrow_mut().take_if(|dialling| Rc::ptr_eq(dialling, &done));
             done.done.notify_waiters();
         });
         Ok(dialling)
@@ -203,8 +219,8 @@ impl Pool {
         let mut peers = self.peers.borrow_mut();
         let peer = peers.entry((to.id, to.addr)).or_insert_with(|| {
             Rc::new(Peer {
-                http2: RefCell::default(),
-                dialling: RefCell::default(),
+                shared: Lane::new(MAX_STREAMS as usize),
+                alone: Lane::new(1),
                 http1: Rc::default(),
                 idle_timeout: Cell::new(to.idle_timeout),
             })
@@ -221,7 +237,8 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn http2_connections(&self) -> Vec<Http2Conn> {
         let peers = self.peers.borrow();
-        peers.values().flat_map(|peer| peer.http2.borrow().to_vec()).collect()
+        let lanes = peers.values().flat_map(|peer| [&peer.shared, &peer.alone]);
+        lanes.flat_map(|lane| lane.conns.borrow().to_vec()).collect()
     }
 }
 
@@ -244,9 +261,36 @@ async fn sweep(pool: Weak<Pool>) {
 }
 
 impl Peer {
-    /// The fullest connection that has room, so that few are needed and the others can idle out.
-    fn http2_with_room(&self, identity: Option<&SpiffeId>) -> Option<Http2Conn> {
-        let mut conns = self.http2.borrow_mut();
+    fn lane(&self, sharing: Sharing) -> &Lane {
+        match sharing {
+            Sharing::Shared => &self.shared,
+            Sharing::Alone => &self.alone,
+        }
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.http1.sweep(now);
+        self.shared.sweep(now, self.idle_timeout.get());
+        self.alone.sweep(now, self.idle_timeout.get());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.http1.is_empty() && self.shared.is_empty() && self.alone.is_empty()
+    }
+}
+
+impl Lane {
+    fn new(streams: usize) -> Self {
+        Self {
+            streams,
+            conns: RefCell::default(),
+            dialling: RefCell::default(),
+        }
+    }
+
+    /// The first connection that has room: the later ones are needed at peaks only, and can idle out.
+    fn with_room(&self, identity: Option<&SpiffeId>) -> Option<Http2Conn> {
+        let mut conns = self.conns.borrow_mut();
         conns.retain(|conn| {
             if conn.identity() != identity {
                 // Another workload has this address now.
@@ -254,19 +298,18 @@ impl Peer {
             }
             !conn.is_retired()
         });
-        conns.iter().find(|conn| conn.has_room()).cloned()
+        conns.iter().find(|conn| conn.has_room(self.streams)).cloned()
     }
 
     /// A dial under way that has room for one more who waits.
     fn joinable(&self) -> Option<Rc<Dialling>> {
         let dialling = self.dialling.borrow();
-        dialling.as_ref().filter(|dialling| dialling.waiting.get() < MAX_STREAMS as usize).cloned()
+        dialling.as_ref().filter(|dialling| dialling.waiting.get() < self.streams).cloned()
     }
 
-    fn sweep(&self, now: Instant) {
-        self.http1.sweep(now);
-        self.http2.borrow_mut().retain(|conn| {
-            let idle = conn.idle_since().is_some_and(|since| now.duration_since(since) >= self.idle_timeout.get());
+    fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        self.conns.borrow_mut().retain(|conn| {
+            let idle = conn.idle_since().is_some_and(|since| now.duration_since(since) >= idle_timeout);
             if idle {
                 conn.retire();
             }
@@ -275,6 +318,6 @@ impl Peer {
     }
 
     fn is_empty(&self) -> bool {
-        self.http1.is_empty() && self.http2.borrow().is_empty() && self.dialling.borrow().is_none()
+        self.conns.borrow().is_empty() && self.dialling.borrow().is_none()
     }
 }

@@ -13,12 +13,18 @@ use http_body::Body as HttpBody;
 use crate::body::BodyError;
 
 /// Why not all of a body was written.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PumpError {
     /// The body itself broke off; the stream has been reset.
-    Source(BodyError),
-    /// The peer does not take it any more.
-    Peer(h2::Error),
+    Source,
+    /// The peer does not take it any more: the answer, if there is one, says why.
+    Peer,
+}
+
+impl From<h2::Error> for PumpError {
+    fn from(_: h2::Error) -> Self {
+        Self::Peer
+    }
 }
 
 /// A body on its way into a stream.
@@ -50,17 +56,14 @@ where
                     return Poll::Pending;
                 }
                 let end = self.body.is_end_stream();
-                self.stream.send_data(held, end).map_err(PumpError::Peer)?;
+                self.stream.send_data(held, end)?;
                 if end {
                     return Poll::Ready(Ok(()));
                 }
             }
             // A reset must be noticed while nothing comes from the body.
-            if let Poll::Ready(reset) = self.stream.poll_reset(cx) {
-                return Poll::Ready(Err(PumpError::Peer(match reset {
-                    Ok(reason) => reason.into(),
-                    Err(error) => error,
-                })));
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(PumpError::Peer));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -74,15 +77,15 @@ where
                     };
                     if let Ok(trailers) = frame.into_trailers() {
                         self.stream.reserve_capacity(0);
-                        return Poll::Ready(self.stream.send_trailers(trailers).map_err(PumpError::Peer));
+                        return Poll::Ready(Ok(self.stream.send_trailers(trailers)?));
                     }
                 }
                 Some(Err(error)) => {
                     self.stream.send_reset(reason_of(&error));
-                    return Poll::Ready(Err(PumpError::Source(error)));
+                    return Poll::Ready(Err(PumpError::Source));
                 }
                 None => {
-                    return Poll::Ready(self.stream.send_data(Bytes::new(), true).map_err(PumpError::Peer));
+                    return Poll::Ready(Ok(self.stream.send_data(Bytes::new(), true)?));
                 }
             }
         }
@@ -98,8 +101,7 @@ where
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(PumpError::Peer(error))),
-                None => return Poll::Ready(Err(PumpError::Peer(Reason::CANCEL.into()))),
+                Some(Err(_)) | None => return Poll::Ready(Err(PumpError::Peer)),
             }
         }
         Poll::Ready(Ok(()))

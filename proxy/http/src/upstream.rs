@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -14,18 +15,18 @@ use http::{Request, Response, StatusCode, Version};
 use tokio::time::{Instant, timeout};
 use weft_identity::SpiffeId;
 use weft_proxy_config::{
-    Backend, BackendState, InFlight, Overloaded, Protocol, Target, TrafficPolicy, balance,
+    Backend, BackendState, InFlight, Protocol, Target, TrafficPolicy, balance,
 };
 use weft_proxy_telemetry::Flag;
 
 use crate::attempt::Ended;
-use crate::body::Body;
-use crate::exchange::Exchange;
+use crate::body::{Body, Upload};
 use crate::failure::Failure;
 use crate::head;
 use crate::outbound::Plan;
-use crate::pool::{Destination, PoolError};
+use crate::pool::{Destination, PoolError, Sharing};
 use crate::sent::SendError;
+use crate::tunnel::Asked;
 use crate::worker::Worker;
 
 /// Bodies declared larger than this do not share a hop.
@@ -112,17 +113,12 @@ impl fmt::Display for Fault {
         match self {
             Self::NoEndpoint => f.write_str("no endpoint takes requests"),
             Self::NoIdentity(addr) => write!(f, "the identity of {addr} is not known"),
-            Self::Pool(PoolError::Overloaded(limit)) => overloaded(f, *limit),
             Self::Pool(error) => error.fmt(f),
             Self::Sent(error) => error.fmt(f),
             Self::AttemptTimeout(limit) => write!(f, "no answer within {limit:?}"),
             Self::Deadline => f.write_str("no answer within the request's time"),
         }
     }
-}
-
-fn overloaded(f: &mut fmt::Formatter<'_>, limit: Overloaded) -> fmt::Result {
-    write!(f, "{limit}")
 }
 
 impl fmt::Display for To<'_> {
@@ -188,18 +184,25 @@ pub(crate) fn balance(worker: &Worker, plan: &Plan<'_>, tried: &[u64]) -> Result
     })
 }
 
+/// What is sent in one attempt.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) parts: Parts,
+    pub(crate) body: Body,
+    /// It asks to leave HTTP.
+    pub(crate) asked: Option<&'a Asked>,
+}
+
 /// Connects and sends, within the attempt's own time.
 pub(crate) async fn attempt(
     worker: &Worker,
     plan: &Plan<'_>,
     policy: &TrafficPolicy,
     aim: &Aim,
-    exchange: &mut Exchange,
-    parts: Parts,
-    body: Body,
+    upload: Option<&Rc<Upload>>,
+    outgoing: Outgoing<'_>,
 ) -> Result<Response<Body>, Fault> {
     let begun = Instant::now();
-    let sending = send(worker, policy, aim, exchange, parts, body);
+    let sending = send(worker, policy, aim, upload, outgoing);
     let limit = match (policy.retries.per_try_timeout, plan.attempt_timeout) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -219,10 +222,10 @@ async fn send(
     worker: &Worker,
     policy: &TrafficPolicy,
     aim: &Aim,
-    exchange: &mut Exchange,
-    mut parts: Parts,
-    body: Body,
+    upload: Option<&Rc<Upload>>,
+    outgoing: Outgoing<'_>,
 ) -> Result<Response<Body>, Fault> {
+    let Outgoing { mut parts, body, asked } = outgoing;
     let identity = match (aim.mtls, aim.identity()) {
         (true, None) => return Err(Fault::NoIdentity(aim.addr)),
         (true, Some(identity)) => Some(identity),
@@ -236,26 +239,29 @@ async fn send(
         connect_timeout: policy.limits.connect_timeout,
         idle_timeout: policy.limits.idle_timeout,
     };
-    let body = match &exchange.upload {
+    let body = match upload {
         Some(upload) => body.reporting(upload.clone()),
         None => body,
     };
-    match codec(aim, &parts) {
-        Codec::Http2 => {
+    match codec(aim, &parts, asked) {
+        Codec::Http2(sharing) => {
             if aim.mtls {
                 mark(&mut parts);
             } else {
                 head::for_http2(&mut parts);
             }
-            let conn = worker.pool.http2(&to).await.map_err(Fault::Pool)?;
+            let conn = worker.pool.http2(&to, sharing).await.map_err(Fault::Pool)?;
             conn.send(Request::from_parts(parts, ()), body).await.map_err(Fault::Sent)
         }
         Codec::Http1 => {
             head::for_http1(&mut parts);
+            if let Some(asked) = asked {
+                asked.pass_on(&mut parts.headers);
+            }
             let (conn, shelf) = worker.pool.http1(&to).await.map_err(Fault::Pool)?;
             let request = Request::from_parts(parts, body);
             let response = conn
-                .send(request, exchange.upload.as_ref(), &shelf)
+                .send(request, upload, &shelf)
                 .await
                 .map_err(|unsent| Fault::Sent(unsent.error))?;
             if aim.mtls && response.headers().contains_key(head::UNDELIVERED) {
@@ -269,21 +275,28 @@ async fn send(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Codec {
     Http1,
-    Http2,
+    Http2(Sharing),
 }
 
-/// Between proxies HTTP/2 carries everything, but a large body of HTTP/1 has a hop of its own. Outside the mesh the
-/// peer gets what the port is declared to be, else what the client spoke.
-fn codec(aim: &Aim, parts: &Parts) -> Codec {
+/// Between proxies shared HTTP/2 carries everything, but a large body has a hop of its own, and so has what may leave
+/// HTTP. Outside the mesh the peer gets what the port is declared to be, else what the client spoke.
+fn codec(aim: &Aim, parts: &Parts, asked: Option<&Asked>) -> Codec {
     let http1 = parts.version != Version::HTTP_2;
+    if asked.is_some() {
+        return Codec::Http1;
+    }
     if aim.mtls {
-        return if http1 && declared_length(parts) > SHARED_BODY { Codec::Http1 } else { Codec::Http2 };
+        return match declared_length(parts) > SHARED_BODY {
+            false => Codec::Http2(Sharing::Shared),
+            true if http1 => Codec::Http1,
+            true => Codec::Http2(Sharing::Alone),
+        };
     }
     match aim.protocol {
         Protocol::Http1 => Codec::Http1,
-        Protocol::Http2 | Protocol::Grpc => Codec::Http2,
+        Protocol::Http2 | Protocol::Grpc => Codec::Http2(Sharing::Shared),
         _ if http1 => Codec::Http1,
-        _ => Codec::Http2,
+        _ => Codec::Http2(Sharing::Shared),
     }
 }
 
