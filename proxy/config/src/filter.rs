@@ -271,3 +271,79 @@ fn parse_hostname(hostname: &str) -> Result<Option<Arc<str>>, Invalid> {
     }
     Ok(Some(hostname.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_set_added_and_removed_in_this_order() {
+        let modifier = HeaderModifier::new(
+            [("X-Set", "new")],
+            [("x-add", "more"), ("x-gone", "x")],
+            ["x-gone"],
+        )
+        .unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-set", "old"), ("x-set", "older"), ("x-add", "one")] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        modifier.apply(&mut headers);
+        assert_eq!(headers.get_all("x-set").iter().count(), 1);
+        assert_eq!(headers["x-set"], "new");
+        assert_eq!(headers.get_all("x-add").iter().count(), 2);
+        assert!(!headers.contains_key("x-gone"));
+    }
+
+    #[test]
+    fn faults_name_their_field() {
+        let bad = HeaderModifier::new([], [("a", "b"), ("a", "\n")], []).unwrap_err();
+        assert_eq!(bad.field, "add[1].value");
+        let bad = HeaderModifier::new([], [], ["a:"]).unwrap_err();
+        assert_eq!(bad.field, "remove[0].name");
+        let fault = |redirect: Result<Redirect, Invalid>| redirect.unwrap_err().field;
+        assert_eq!(fault(Redirect::new("ftp", "", 0, 0, None)), "scheme");
+        assert_eq!(fault(Redirect::new("", "a:1", 0, 0, None)), "hostname");
+        assert_eq!(fault(Redirect::new("", "", 70_000, 0, None)), "port");
+        assert_eq!(fault(Redirect::new("", "", 0, 200, None)), "status");
+        assert!(PathRewrite::full("no-slash").is_err() && PathRewrite::prefix("/a b").is_err());
+    }
+
+    #[test]
+    fn a_redirect_says_found_unless_told_otherwise() {
+        let plain = Redirect::new("HTTPS", "shop", 0, 0, None).unwrap();
+        assert_eq!(plain.status, StatusCode::FOUND);
+        assert_eq!(plain.scheme, Some(Scheme::Https));
+        assert_eq!(plain.port, None);
+    }
+
+    /// The table of Gateway API's `HTTPPathModifier.replacePrefixMatch`.
+    #[test]
+    fn prefixes_are_replaced_as_the_gateway_api_says() {
+        for (path, matched, new, expected) in [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "/", "/bar"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            ("/bar", "/", "/xyz", "/xyz/bar"),
+            ("/", "/", "/xyz", "/xyz/"),
+        ] {
+            let matched = PathMatch::prefix(matched).unwrap();
+            let rewrite = PathRewrite::prefix(new).unwrap();
+            assert_eq!(
+                rewrite.apply(path, Some(&matched)),
+                expected,
+                "{path} by {new}"
+            );
+        }
+        let full = PathRewrite::full("/x").unwrap();
+        assert_eq!(full.apply("/foo", None), "/x");
+        let prefix = PathRewrite::prefix("/x").unwrap();
+        assert_eq!(prefix.apply("/foo", None), "/foo");
+    }
+}

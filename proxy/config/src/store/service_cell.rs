@@ -32,10 +32,10 @@ pub struct ServiceCell {
 }
 
 impl ServiceCell {
-    pub(super) fn new(name: ServiceName, service: Service, sweeps: Sweeps) -> Self {
+    pub(super) fn new(name: ServiceName, service: Arc<Service>, sweeps: Sweeps) -> Self {
         Self {
             name,
-            active: ArcSwap::from_pointee(service),
+            active: ArcSwap::new(service),
             used: Used::new(sweeps),
         }
     }
@@ -51,8 +51,8 @@ impl ServiceCell {
         self.active.load()
     }
 
-    pub(super) fn replace(&self, service: Service) {
-        self.active.store(Arc::new(service));
+    pub(super) fn replace(&self, service: Arc<Service>) {
+        self.active.store(service);
     }
 
     pub(super) fn idle_sweeps(&self) -> u32 {

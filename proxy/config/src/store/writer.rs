@@ -79,6 +79,11 @@ impl Writer {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn demand_is_empty(&self) -> bool {
+        self.demand.is_empty()
+    }
+
     /// Whether look-ups can be answered.
     pub fn set_connected(&self, connected: bool) {
         let link = if connected { Link::Up } else { Link::Down };
@@ -125,7 +130,7 @@ impl Writer {
     }
 
     /// Sets the active state of a service; the cell is always the same one as long as anybody refers to it.
-    pub fn set_service(&mut self, service: Service) -> Arc<ServiceCell> {
+    pub fn set_service(&mut self, service: Arc<Service>) -> Arc<ServiceCell> {
         let name = ServiceName {
             namespace: Arc::clone(&service.namespace),
             name: Arc::clone(&service.name),

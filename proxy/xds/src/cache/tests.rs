@@ -1,0 +1,1 @@
+//! Round trips, damage, and whose it is.

@@ -1,0 +1,355 @@
+//! The loop: connect, get or renew the certificate, keep the stream, come back. Whatever happens to the
+//! control plane, look-ups are noted, idle subscriptions let go and the last good configuration stays.
+
+mod stream;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tonic::transport::Channel;
+use weft_certs::{Clock, MeshTls, PeerRole, RotationSchedule, TrustBundle};
+use weft_identity::NameError;
+use weft_proxy_config::Writer;
+
+use crate::activation::Activation;
+use crate::backoff::Backoff;
+use crate::certificate::{IssueError, Issued, Proof, is_valid, issue};
+use crate::connect::{ConnectError, connect};
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::status::{CertificateStatus, RefusedResource, Status, StatusHandle, SubscribedResource};
+
+/// How often it is looked for what has not been used.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How long changes are collected before they are written to disk.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a stream ended or could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum StreamEnd {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    #[error("the control plane ended the stream: {} ({:?})", .0.message(), .0.code())]
+    Refused(Box<tonic::Status>),
+    #[error("the control plane ended the stream")]
+    Closed,
+    #[error("the certificate was renewed")]
+    Renewed,
+}
+
+/// The stream client of one proxy.
+#[derive(Debug)]
+pub struct Client {
+    settings: Settings,
+    tls: MeshTls,
+    clock: Arc<dyn Clock>,
+    state: State,
+    activation: Activation,
+    schedule: Option<RotationSchedule>,
+    /// The certificate must be renewed whatever the schedule says.
+    renew_now: bool,
+    status: watch::Sender<Arc<Status>>,
+    sweep: Interval,
+    save_at: Option<Instant>,
+    rng: StdRng,
+}
+
+impl Client {
+    /// A client that has restored whatever the state directory holds: identity, trust, configuration.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The service account's name is none.
+    pub fn new(
+        settings: Settings,
+        writer: Writer,
+        tls: MeshTls,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, NameError> {
+        let id = settings.identity()?;
+        let state = State::new(settings.state_dir.as_deref(), &settings.pod);
+        let activation = Activation::new(writer, Arc::clone(tls.trust()), settings.pod.clone());
+        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut client = Self {
+            settings,
+            tls,
+            clock,
+            state,
+            activation,
+            schedule: None,
+            renew_now: false,
+            status: watch::Sender::default(),
+            sweep,
+            save_at: None,
+            rng: StdRng::from_os_rng(),
+        };
+        client.widen_trust();
+        if let Some(identity) = client.state.identity(&id)
+            && is_valid(&identity, client.clock.now())
+        {
+            client.take_identity(identity);
+        }
+        client.activation.restore(client.state.resources());
+        Ok(client)
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> StatusHandle {
+        StatusHandle(self.status.subscribe())
+    }
+
+    /// Runs until `shutdown` is done.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut backoff = Backoff::default();
+        loop {
+            let end = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                end = self.one_stream(&mut backoff) => end,
+            };
+            self.activation.writer().set_connected(false);
+            self.report_end(&end);
+            if matches!(end, StreamEnd::Renewed) {
+                continue;
+            }
+            self.widen_trust();
+            let pause = tokio::time::sleep(backoff.next(&mut self.rng));
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.meanwhile(pause) => {}
+            }
+        }
+        self.activation.writer().set_connected(false);
+        self.save();
+    }
+
+    /// Connects, sees to the certificate and keeps a stream until it ends.
+    async fn one_stream(&mut self, backoff: &mut Backoff) -> StreamEnd {
+        match self.open().await {
+            Ok(channel) => self.keep_stream(channel, backoff).await,
+            Err(end) => end,
+        }
+    }
+
+    /// A connection that shows a valid certificate.
+    async fn open(&mut self) -> Result<Channel, StreamEnd> {
+        let channel = self.connect().await?;
+        let now = self.clock.now();
+        let identity = self.tls.identity().current();
+        let valid = identity.is_some_and(|identity| is_valid(&identity, now));
+        if valid && !self.renewal_due() {
+            return Ok(channel);
+        }
+        let proof = if valid {
+            Proof::Certificate
+        } else {
+            Proof::Token
+        };
+        let issued = issue(self.settings.clone(), channel.clone(), proof);
+        match self.meanwhile(issued).await {
+            Ok(issued) => self.take_issued(issued),
+            // What there is will do for a while.
+            Err(error) if valid => {
+                self.renewal_failed(&error);
+                return Ok(channel);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        drop(channel);
+        Ok(self.connect().await?)
+    }
+
+    async fn connect(&mut self) -> Result<Channel, ConnectError> {
+        let (settings, tls) = (self.settings.clone(), self.tls.clone());
+        let expected = settings.control_plane_identity();
+        self.meanwhile(async move { connect(&settings.control_plane, &expected, &tls).await })
+            .await
+    }
+
+    /// Waits for `what` and does what goes on without a stream.
+    async fn meanwhile<T>(&mut self, what: impl Future<Output = T>) -> T {
+        let mut what = pin!(what);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut what => return done,
+                address = self.activation.writer().wanted() => self.activation.want(address),
+                _ = self.sweep.tick() => { self.activation.sweep(); }
+                () = at(self.save_at) => self.save(),
+            }
+        }
+    }
+
+    /// Trusts what the pod's file and the state directory say in addition to what is trusted: a proxy may have
+    /// slept through a rotation of the root. The stream has the last word.
+    fn widen_trust(&mut self) {
+        let domain = &self.settings.trust_domain;
+        let file = &self.settings.trust_bundle_file;
+        let pinned = std::fs::read_to_string(file)
+            .map_err(|error| error.to_string())
+            .and_then(|pem| TrustBundle::from_pem(&pem, domain).map_err(|e| e.to_string()))
+            .map_err(|error| tracing::warn!(file = %file.display(), %error, "cannot read the trust bundle"))
+            .ok();
+        let saved = self.state.bundle(domain);
+        let trust = self.tls.trust();
+        let current = trust.current();
+        let wider = [pinned, saved]
+            .into_iter()
+            .flatten()
+            .fold(current.bundle().clone(), |all, one| all.union(&one));
+        trust.replace(wider);
+    }
+
+    fn take_issued(&mut self, issued: Issued) {
+        if let Some(bundle) = &issued.bundle {
+            let trust = self.tls.trust();
+            trust.replace(trust.current().bundle().union(bundle));
+            self.state.save_bundle(trust.current().bundle());
+        }
+        self.state.save_identity(&issued.identity);
+        self.take_identity(issued.identity);
+    }
+
+    fn take_identity(&mut self, identity: weft_certs::Identity) {
+        let chain = identity.chain();
+        self.schedule = Some(RotationSchedule::new(
+            chain.not_before(),
+            chain.not_after(),
+            &mut self.rng,
+        ));
+        self.renew_now = false;
+        tracing::info!(id = %chain.id(), serial = %chain.serial(), "certificate in use");
+        self.tls.identity().set(identity);
+        self.report_certificate();
+    }
+
+    fn renewal_due(&self) -> bool {
+        let now = self.clock.now();
+        let due = |schedule: &RotationSchedule| schedule.delay(now).is_zero();
+        self.renew_now || self.schedule.as_ref().is_some_and(due)
+    }
+
+    /// How long until the certificate should be renewed.
+    fn renewal_delay(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        self.schedule.as_ref().map(|schedule| schedule.delay(now))
+    }
+
+    fn renewal_failed(&mut self, error: &IssueError) {
+        tracing::warn!(%error, "cannot renew the certificate");
+        let now = self.clock.now();
+        self.renew_now = false;
+        if let Some(schedule) = &mut self.schedule {
+            schedule.failed(now, &mut self.rng);
+        }
+        self.report_certificate();
+    }
+
+    /// After a change of trust: a certificate that rests on a root which is gone is of no use.
+    fn check_own_chain(&mut self) {
+        let Some(identity) = self.tls.identity().current() else {
+            return;
+        };
+        let trust = self.tls.trust().current();
+        let chain = identity.chain().certificates();
+        if let Err(error) = trust.verify(chain, PeerRole::Client, self.clock.now()) {
+            tracing::warn!(%error, "the own certificate is no longer trusted, renewing it");
+            self.renew_now = true;
+        }
+    }
+
+    fn save(&mut self) {
+        self.save_at = None;
+        self.state.save_resources(self.activation.active());
+    }
+
+    fn save_soon(&mut self) {
+        self.save_at
+            .get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+    }
+
+    fn change_status(&self, change: impl FnOnce(&mut Status)) {
+        self.status
+            .send_modify(|status| change(Arc::make_mut(status)));
+    }
+
+    fn report_end(&self, end: &StreamEnd) {
+        tracing::info!(reason = %end, "no stream to the control plane");
+        self.change_status(|status| {
+            status.connected = false;
+            status.last_error = Some(end.to_string());
+        });
+    }
+
+    fn report_certificate(&self) {
+        let now = self.clock.now();
+        let certificate = self
+            .tls
+            .identity()
+            .current()
+            .map(|identity| CertificateStatus {
+                serial: identity.chain().serial().to_string(),
+                not_after: identity.chain().not_after(),
+                failed_renewals: self.schedule.as_ref().map_or(0, RotationSchedule::failures),
+                alarm: self.schedule.as_ref().is_some_and(|s| s.alarm(now)),
+            });
+        self.change_status(|status| status.certificate = certificate);
+    }
+
+    fn report_session(&self, session: &Session) {
+        let now = self.clock.now();
+        let mut versions: std::collections::HashMap<_, _> = self
+            .activation
+            .active()
+            .into_iter()
+            .map(|active| ((active.kind, active.name), active.wire.version))
+            .collect();
+        let subscribed = session
+            .subscribed()
+            .iter()
+            .flat_map(|(kind, names)| names.iter().map(move |name| (*kind, name.clone())))
+            .map(|(kind, name)| SubscribedResource {
+                kind: kind.to_string(),
+                version: versions.remove(&(kind, name.clone())),
+                name,
+            })
+            .collect();
+        let refused = session
+            .refused()
+            .map(|(kind, name, fault)| RefusedResource {
+                kind: kind.to_string(),
+                name: name.to_owned(),
+                field: fault.field.clone(),
+                reason: fault.reason.clone(),
+            })
+            .collect();
+        self.change_status(|status| {
+            status.subscribed = subscribed;
+            status.refused = refused;
+            status.unconfirmed = !session.is_confirmed();
+            if session.is_confirmed() {
+                status.confirmed_at = Some(now);
+            }
+        });
+    }
+}
+
+/// Sleeps until an instant; for ever without one.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,1 @@
+//! The delta protocol as the control plane sees it.

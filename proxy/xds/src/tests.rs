@@ -1,0 +1,1 @@
+//! The client against a control plane in the same process.
