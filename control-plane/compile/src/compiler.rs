@@ -131,7 +131,11 @@ impl Compiler {
             let old = Arc::clone(old);
             dirty.mark(&self.index, &old);
         }
+        let bare = self.index.has_no_pods();
         let (old, new) = self.index.apply(change);
+        if bare != self.index.has_no_pods() {
+            dirty.all_choosers(&self.index);
+        }
         if let Some(new) = &new {
             dirty.mark(&self.index, new);
         }

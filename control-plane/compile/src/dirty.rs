@@ -123,6 +123,21 @@ impl Dirty {
         }
     }
 
+    /// All policies that choose pods.
+    pub(crate) fn all_choosers(&mut self, index: &Index) {
+        let world = index.world();
+        self.authorizations.extend(
+            world
+                .of_kind(Kind::AuthorizationPolicy)
+                .map(|object| object.key.clone()),
+        );
+        self.peer_authentications.extend(
+            world
+                .of_kind(Kind::PeerAuthentication)
+                .map(|object| object.key.namespace.clone()),
+        );
+    }
+
     fn pods_in_scope(&mut self, index: &Index, namespace: &str) {
         if namespace == ROOT_NAMESPACE {
             self.all_pods(index);

@@ -109,6 +109,12 @@ impl Index {
         pod_of(object)
     }
 
+    /// Whether nothing runs at all: YAML that is looked at offline, or a mesh before its first pod.
+    /// What a policy chooses is not known then.
+    pub(crate) fn has_no_pods(&self) -> bool {
+        self.world.of_kind(Kind::Pod).next().is_none()
+    }
+
     /// The pods of a namespace.
     pub(crate) fn pods_in<'a>(
         &'a self,

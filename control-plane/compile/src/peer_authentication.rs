@@ -114,7 +114,7 @@ pub(crate) fn check(index: &Index, namespace: &str) -> Findings {
             );
         }
         let chosen = pods(index, namespace).any(|(_, pod)| selects(&policy.selector, &pod.labels));
-        if !chosen {
+        if !chosen && !index.has_no_pods() {
             findings.warning(
                 object,
                 scope(policy),

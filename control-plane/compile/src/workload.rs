@@ -207,6 +207,9 @@ pub(crate) fn check_targets(
             check_reference(index, object, target, nth, findings);
         }
     }
+    if index.has_no_pods() {
+        return;
+    }
     let root = *object.key.namespace == *ROOT_NAMESPACE;
     let pods: Box<dyn Iterator<Item = (&Arc<Object>, &Pod)>> = if root {
         Box::new(index.pods())

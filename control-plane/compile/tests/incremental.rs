@@ -335,7 +335,7 @@ fn dump(snapshot: &Snapshot) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn following_changes_equals_compiling_from_scratch(

@@ -48,6 +48,10 @@ mod readable {
         }
     }
 
+    pub(super) fn span<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{value:?}"))
+    }
+
     pub(super) fn duration<S: Serializer>(
         value: &Option<Duration>,
         serializer: S,

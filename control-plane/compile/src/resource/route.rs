@@ -21,6 +21,7 @@ pub struct HttpRule {
     #[serde(skip_serializing_if = "readable::nothing")]
     pub filters: Arc<[HttpFilter]>,
     /// Where requests go, by weight. Empty only with a redirect.
+    #[serde(skip_serializing_if = "readable::nothing")]
     pub backends: Arc<[WeightedBackend]>,
     /// For the whole request, retries included. Zero: no limit.
     #[serde(

@@ -61,6 +61,7 @@ pub struct OutlierDetection {
     /// Failures in a row that eject.
     pub consecutive_failures: u32,
     /// The first ejection's length.
+    #[serde(serialize_with = "readable::span")]
     pub base_ejection: Duration,
     /// At most this share of the endpoints at once, 0–100.
     pub max_ejection_percent: u32,
@@ -80,8 +81,10 @@ pub struct RetryPolicy {
     )]
     pub per_try_timeout: Option<Duration>,
     /// Pause before the first retry, at most.
+    #[serde(serialize_with = "readable::span")]
     pub backoff_base: Duration,
     /// Pause before any, at most.
+    #[serde(serialize_with = "readable::span")]
     pub backoff_max: Duration,
     /// Retries per hundred requests.
     pub budget_percent: u32,
