@@ -21,9 +21,9 @@ use crate::status::PolicyStatus;
     category = "weft",
     doc = "What holds for the whole mesh. There is one, named `default`.",
     validation = Rule::new("self.metadata.name == 'default'").message("there is one MeshConfig, and its name is default"),
-    printcolumn(name = "Outbound", type_ = "string", json_path = ".spec.outboundPolicy"),
-    printcolumn(name = "mTLS", type_ = "string", json_path = ".spec.mtls.mode"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name":"Outbound","type":"string","jsonPath":".spec.outboundPolicy"}"#,
+    printcolumn = r#"{"name":"mTLS","type":"string","jsonPath":".spec.mtls.mode"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct MeshConfigSpec {
     /// The trust domain of the mesh. It is set where the control plane is started; here it is

@@ -4,6 +4,8 @@
 //! again. What remains is the object as far as it can be read; whether that may be used is the
 //! caller's decision ([`Parsed::faults`] is empty when nothing was wrong).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::field_path::{FieldPath, Segment};
@@ -79,18 +81,16 @@ pub fn parse(kind: Kind, raw: &Value) -> Parsed {
     }
     if let Some(object) = &object {
         let unknown = unknown_fields(kind, &remainder.value, object);
-        let unknown = unknown.into_iter().map(|field| Fault {
-            message: format!("{kind} has no such field"),
-            field,
-            reason: FaultReason::UnknownField,
-        });
         let invalid = validate(object).into_iter();
         // What was taken out has been reported, and is not missing besides.
         let invalid = invalid.filter(|fault| !remainder.is_removed_from(&fault.field));
-        faults.extend(unknown.chain(invalid).map(|fault| Fault {
+        faults.extend(unknown.into_iter().chain(invalid).map(|fault| Fault {
             field: remainder.original(&fault.field),
             ..fault
         }));
+    }
+    if !remainder.damaged_rules.is_empty() {
+        object = object.and(remainder.without_damaged_rules());
     }
     faults.sort();
     faults.dedup();
@@ -105,6 +105,8 @@ struct Remainder {
     removed_items: Vec<(FieldPath, usize)>,
     /// Entries that were taken out of maps, in original positions.
     removed_entries: Vec<FieldPath>,
+    /// Rules of a route from which something was taken out. Rules stay in their places.
+    damaged_rules: BTreeSet<FieldPath>,
 }
 
 impl Remainder {
@@ -114,6 +116,7 @@ impl Remainder {
             value: raw.clone(),
             removed_items: Vec::new(),
             removed_entries: Vec::new(),
+            damaged_rules: BTreeSet::new(),
         }
     }
 
@@ -139,13 +142,10 @@ impl Remainder {
 
     fn remove(&mut self, path: &FieldPath) -> bool {
         if let Some(rule) = self.route_rule(path) {
-            return match rule.find_mut(&mut self.value) {
-                Some(value) if value.as_object().is_none_or(|rule| !rule.is_empty()) => {
-                    *value = Value::Object(Map::new());
-                    true
-                }
-                _ => false,
-            };
+            self.damaged_rules.insert(rule.clone());
+            if rule == *path {
+                return self.blank(&rule);
+            }
         }
         let (Some(parent), Some(last)) = (path.parent(), path.segments().last()) else {
             return false;
@@ -165,6 +165,24 @@ impl Remainder {
         }
     }
 
+    /// Leaves nothing of a rule but its place. False when nothing was left before.
+    fn blank(&mut self, rule: &FieldPath) -> bool {
+        let Some(value) = rule.find_mut(&mut self.value) else {
+            return false;
+        };
+        let was_blank = value.as_object().is_some_and(Map::is_empty);
+        *value = Value::Object(Map::new());
+        !was_blank
+    }
+
+    /// The object with damaged rules left blank: a rule is kept or lost as a whole.
+    fn without_damaged_rules(mut self) -> Option<ApiObject> {
+        for rule in std::mem::take(&mut self.damaged_rules) {
+            self.blank(&rule);
+        }
+        ApiObject::from_value(self.kind, &self.value).ok()
+    }
+
     /// Whether this field, or an item of this list, was taken out.
     fn is_removed_from(&self, path: &FieldPath) -> bool {
         let original = self.original(path);
@@ -172,7 +190,7 @@ impl Remainder {
             || self.removed_entries.contains(&original)
     }
 
-    /// The rule of a route that the path goes through: rules are kept or lost as a whole.
+    /// The rule of a route that the path goes through.
     fn route_rule(&self, path: &FieldPath) -> Option<FieldPath> {
         let is_route = matches!(self.kind, Kind::HttpRoute | Kind::GrpcRoute);
         let index = path.spec_item("rules").filter(|_| is_route)?;

@@ -27,17 +27,9 @@ use crate::target::WorkloadSelector;
     shortname = "pa",
     category = "weft",
     doc = "Says whether workloads take connections that are not mutual TLS of the mesh.",
-    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mtls.mode"),
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mtls.mode"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(validation = Rule::new("has(self.mtls) || has(self.portLevelMtls)").message("one of mtls and portLevelMtls must be given"))]
 #[x_kube(validation = Rule::new("!has(self.portLevelMtls) || has(self.selector)").message("portLevelMtls needs a selector: ports are those of certain pods"))]

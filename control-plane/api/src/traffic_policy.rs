@@ -28,21 +28,9 @@ use crate::target::TargetRef;
     shortname = "tp",
     category = "weft",
     doc = "Says how callers balance, limit, retry and time out calls to a Service.",
-    printcolumn(
-        name = "Target",
-        type_ = "string",
-        json_path = ".spec.targetRefs[0].name"
-    ),
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.targetRefs[0].name"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct TrafficPolicySpec {
     /// The Services that this applies to.

@@ -1,4 +1,6 @@
-//! Finds fields that a type does not have: what of the raw value does not come back when the typed
+//! What of a raw value its type does not account for.
+//!
+//! Fields that the type does not have: what of the raw value does not come back when the typed
 //! one is serialised again.
 //!
 //! A known field may stay away too, because it holds a default or nothing. So each absent field is
@@ -8,38 +10,62 @@
 use serde_json::{Map, Value};
 
 use crate::field_path::FieldPath;
+use crate::parse::{Fault, FaultReason};
 use crate::{ApiObject, Kind};
 
-/// The paths of all fields of `raw` that `typed`, which was read from it, does not have.
-pub(crate) fn unknown_fields(kind: Kind, raw: &Value, typed: &ApiObject) -> Vec<FieldPath> {
+/// A fault for each field of `raw` that `typed`, which was read from it, does not have, and for
+/// each list that stands where a map belongs (derived types read one as their fields in order).
+pub(crate) fn unknown_fields(kind: Kind, raw: &Value, typed: &ApiObject) -> Vec<Fault> {
     let Ok(back) = typed.to_value() else {
         return Vec::new();
     };
-    let mut absent = Vec::new();
-    collect_absent(&FieldPath::root(), raw, &back, &mut absent);
-    absent.retain(|path| is_unknown(kind, raw, path));
-    absent
+    let mut found = Differences::default();
+    found.collect(&FieldPath::root(), raw, &back);
+    let unknown = found
+        .absent
+        .into_iter()
+        .filter(|path| is_unknown(kind, raw, path));
+    let unknown = unknown.map(|field| Fault {
+        field,
+        reason: FaultReason::UnknownField,
+        message: format!("{kind} has no such field"),
+    });
+    let lists = found.lists_for_maps.into_iter();
+    let lists = lists.map(|field| Fault::invalid(field, "expected a map, found a list"));
+    unknown.chain(lists).collect()
 }
 
-/// Collects the topmost paths that are in `raw` and not in `back`. Scalars that come back in
-/// another form (quantities, timestamps) came back.
-fn collect_absent(at: &FieldPath, raw: &Value, back: &Value, absent: &mut Vec<FieldPath>) {
-    match (raw, back) {
-        (Value::Object(raw), Value::Object(back)) => {
-            for (key, value) in raw {
-                let path = at.key(key);
-                match back.get(key) {
-                    Some(back) => collect_absent(&path, value, back, absent),
-                    None => absent.push(path),
+/// Where `raw` and what came back of it differ.
+#[derive(Default)]
+struct Differences {
+    /// The topmost paths that did not come back.
+    absent: Vec<FieldPath>,
+    /// Lists that came back as maps.
+    lists_for_maps: Vec<FieldPath>,
+}
+
+impl Differences {
+    /// Compares the values at `at`. Scalars that come back in another form (quantities,
+    /// timestamps) came back.
+    fn collect(&mut self, at: &FieldPath, raw: &Value, back: &Value) {
+        match (raw, back) {
+            (Value::Object(raw), Value::Object(back)) => {
+                for (key, value) in raw {
+                    let path = at.key(key);
+                    match back.get(key) {
+                        Some(back) => self.collect(&path, value, back),
+                        None => self.absent.push(path),
+                    }
                 }
             }
-        }
-        (Value::Array(raw), Value::Array(back)) => {
-            for (index, (raw, back)) in raw.iter().zip(back).enumerate() {
-                collect_absent(&at.index(index), raw, back, absent);
+            (Value::Array(raw), Value::Array(back)) => {
+                for (index, (raw, back)) in raw.iter().zip(back).enumerate() {
+                    self.collect(&at.index(index), raw, back);
+                }
             }
+            (Value::Array(_), Value::Object(_)) => self.lists_for_maps.push(at.clone()),
+            _ => {}
         }
-        _ => {}
     }
 }
 

@@ -1,14 +1,13 @@
 //! The text of one file → its objects, and what is wrong with what is none.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 use weft_api::parse::FaultReason;
 use weft_api::{ApiObject, Fault, FieldPath, Kind, ObjectKey, Parsed, Recognised, recognise};
 use weft_model::{
-    Action, AuthorizationPolicy, Labels, MtlsMode, PeerAuthentication, PolicyTargets, Problem,
-    Reason, Severity, Spec, Subject,
+    Action, AuthorizationPolicy, PeerAuthentication, PolicyTargets, Problem, Reason, Severity,
+    Spec, Subject,
 };
 
 use crate::convert::convert;
@@ -48,12 +47,8 @@ impl ReadObject {
         diagnostics(self.subject(), &self.text, &self.faults)
     }
 
-    /// What compile must know of the faults. A PeerAuthentication at fault has been made one that
-    /// refuses plaintext, and is in force as that.
+    /// What compile must know of the faults.
     pub(crate) fn problems(&self) -> Vec<Problem> {
-        if self.key.kind == Kind::PeerAuthentication {
-            return Vec::new();
-        }
         let problem = |fault: &Fault| Problem {
             field: fault.field.to_string().as_str().into(),
             reason: reason(fault.reason),
@@ -268,13 +263,16 @@ fn object(read: &mut ReadFile, kind: Kind, value: &Value, text: Text) {
         read.findings.extend(diagnostics(subject, &text, &faults));
         return;
     }
-    if !faults.is_empty() {
-        spec = match kind {
-            Kind::AuthorizationPolicy => Some(unreadable_policy(spec, &faults)),
-            Kind::PeerAuthentication => Some(unreadable_peer_authentication(spec, &faults)),
-            _ => spec,
-        };
-    }
+    // A security policy of which nothing can be read is there all the same: it refuses.
+    let spec = spec.or_else(|| match kind {
+        Kind::AuthorizationPolicy => Some(Spec::AuthorizationPolicy(AuthorizationPolicy {
+            action: Action::Allow,
+            targets: PolicyTargets::Everything,
+            rules: Vec::new(),
+        })),
+        Kind::PeerAuthentication => Some(Spec::PeerAuthentication(PeerAuthentication::default())),
+        _ => None,
+    });
     read.objects.push(Arc::new(ReadObject {
         key: ObjectKey {
             kind,
@@ -287,51 +285,6 @@ fn object(read: &mut ReadFile, kind: Kind, value: &Value, text: Text) {
         spec,
         faults,
     }));
-}
-
-/// A policy that cannot be read in full refuses everything on its targets (compile sees to that,
-/// by its problems). Where those cannot be read either, they are everything it could have meant.
-fn unreadable_policy(spec: Option<Spec>, faults: &[Fault]) -> Spec {
-    let readable = match spec {
-        Some(Spec::AuthorizationPolicy(policy)) => policy,
-        _ => AuthorizationPolicy {
-            action: Action::Allow,
-            targets: PolicyTargets::Everything,
-            rules: Vec::new(),
-        },
-    };
-    let targets = match faulty_targets(faults) {
-        true => PolicyTargets::Everything,
-        false => readable.targets,
-    };
-    Spec::AuthorizationPolicy(AuthorizationPolicy {
-        targets,
-        ..readable
-    })
-}
-
-/// A mode that cannot be read in full is STRICT on every port.
-fn unreadable_peer_authentication(spec: Option<Spec>, faults: &[Fault]) -> Spec {
-    let selector = match spec {
-        Some(Spec::PeerAuthentication(policy)) if !faulty_targets(faults) => policy.selector,
-        _ => Labels::default(),
-    };
-    Spec::PeerAuthentication(PeerAuthentication {
-        selector,
-        mode: Some(MtlsMode::Strict),
-        ports: BTreeMap::new(),
-    })
-}
-
-/// Whether the part of a policy that chooses its pods is at fault.
-fn faulty_targets(faults: &[Fault]) -> bool {
-    let spec = FieldPath::root().key("spec");
-    faults.iter().any(|fault| {
-        fault.field.is_root()
-            || fault.field == spec
-            || fault.field.starts_with(&spec.key("selector"))
-            || fault.field.starts_with(&spec.key("targetRefs"))
-    })
 }
 
 fn diagnostics(

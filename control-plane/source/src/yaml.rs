@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter, Options, Spanned};
+use serde_saphyr::{Location, MessageFormatter, Options, Spanned, UserMessageFormatter};
 use weft_api::{FieldPath, Segment};
 
 /// Bounds of what one file may make the reader do, aliases expanded.
@@ -155,7 +155,7 @@ fn document(chunk: &str, first_line: u32) -> Result<Option<Document>, SyntaxErro
             let error = error.without_snippet();
             Err(SyntaxError {
                 line: error.location().map_or(1, line_of) + first_line - 1,
-                message: DefaultMessageFormatter.format_message(error).into_owned(),
+                message: UserMessageFormatter.format_message(error).into_owned(),
             })
         }
     }

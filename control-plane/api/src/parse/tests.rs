@@ -94,6 +94,18 @@ fn a_known_field_is_known_whatever_it_holds() {
 }
 
 #[test]
+fn a_list_is_no_map() {
+    let raw = policy(json!({"rules": [["name"]], "selector": [{"app": "web"}]}));
+    assert_eq!(
+        faults(Kind::AuthorizationPolicy, raw),
+        [
+            "spec.rules[0]: expected a map, found a list",
+            "spec.selector: expected a map, found a list",
+        ]
+    );
+}
+
+#[test]
 fn rules_of_the_crds_hold_here_too() {
     let raw = policy(json!({
         "selector": {"matchLabels": {}}, "targetRefs": [{"kind": "Gateway", "name": "g"}],
