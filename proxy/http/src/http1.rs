@@ -334,11 +334,6 @@ impl Shelf {
     pub(crate) fn is_empty(&self) -> bool {
         self.idle.borrow().is_empty()
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.idle.borrow().len()
-    }
 }
 
 #[cfg(test)]

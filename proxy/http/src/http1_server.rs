@@ -67,7 +67,6 @@ where
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
-            .pipeline_flush(true)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades()
     );

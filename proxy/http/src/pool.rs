@@ -164,6 +164,7 @@ impl Pool {
         Ok((Box::new(conn), peer.http1.clone()))
     }
 
+    /// Boxed: a handshake's state is large, and few requests have one.
     async fn connect(
         &self,
         addr: SocketAddr,
@@ -171,10 +172,9 @@ impl Pool {
         alpn: Alpn,
         limit: Duration,
     ) -> Result<Hop, PoolError> {
-        self.connector
-            .connect(addr, identity.map(|identity| (identity, alpn)), limit)
-            .await
-            .map_err(|error| PoolError::Connect(Rc::new(error)))
+        let tls = identity.map(|identity| (identity, alpn));
+        let connected = Box::pin(self.connector.connect(addr, tls, limit)).await;
+        connected.map_err(|error| PoolError::Connect(Rc::new(error)))
     }
 
     /// Starts a dial that belongs to the pool: whoever asked first may leave, others wait for it too.

@@ -184,3 +184,36 @@ pub(crate) async fn body(response: Response<Incoming>) -> String {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
+
+/// A wire that can be cut.
+pub(crate) struct Wire {
+    pub(crate) address: SocketAddr,
+    tasks: Rc<RefCell<Vec<AbortHandle>>>,
+}
+
+impl Wire {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks: Rc<RefCell<Vec<AbortHandle>>> = Rc::default();
+        let open = tasks.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                let (mut from, _) = listener.accept().await.unwrap();
+                let mut to = TcpStream::connect(target).await.unwrap();
+                let copying = tokio::task::spawn_local(async move {
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+                open.borrow_mut().push(copying.abort_handle());
+            }
+        });
+        Self { address, tasks }
+    }
+
+    /// Cuts what is connected now, without goodbye.
+    pub(crate) fn cut(&self) {
+        for task in self.tasks.borrow_mut().drain(..) {
+            task.abort();
+        }
+    }
+}

@@ -43,11 +43,9 @@ pub(crate) struct Mesh {
 /// One pod's proxy.
 pub(crate) struct Pod {
     pub(crate) id: SpiffeId,
-    pub(crate) ip: IpAddr,
     pub(crate) writer: RefCell<Writer>,
     pub(crate) leaving: Leaving,
     pub(crate) server: Server,
-    pub(crate) telemetry: Arc<Telemetry>,
     /// Where its listener is: that of the application's calls, or that of calls to it.
     pub(crate) listener: SocketAddr,
     tasks: Vec<AbortHandle>,
@@ -101,7 +99,6 @@ impl Mesh {
         });
         writer.set_connected(true);
         let leaving = Leaving::new();
-        let telemetry = Telemetry::new(weft_proxy_telemetry::Settings::default());
         let role = role(ip);
         let address = match role {
             Role::InboundTo { pod, .. } => pod,
@@ -112,7 +109,7 @@ impl Mesh {
         let proxy = Proxy {
             store,
             tls: self.tls(&id),
-            telemetry: telemetry.clone(),
+            telemetry: Telemetry::new(weft_proxy_telemetry::Settings::default()),
             leaving: leaving.clone(),
             addresses: [ip].into(),
             applications: [].into(),
@@ -142,11 +139,9 @@ impl Mesh {
         let server = server.borrow_mut().take().unwrap();
         Pod {
             id,
-            ip,
             writer: RefCell::new(writer),
             leaving,
             server,
-            telemetry,
             listener: bound,
             tasks,
         }

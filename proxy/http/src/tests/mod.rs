@@ -1,5 +1,12 @@
 //! The request path through the front door: a client, two proxies with certificates, an application.
 
 mod app;
+mod authorisation;
 mod forwarding;
+mod leaving;
 mod mesh;
+mod order;
+mod retries;
+mod routing;
+mod sharing;
+mod wire;

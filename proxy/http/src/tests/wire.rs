@@ -1,0 +1,104 @@
+//! HTTP/1 as it stands on the wire: what is no request, what could be read in two ways, old clients.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::app::{App, text};
+use super::forwarding::pair;
+use super::mesh::{Pod, run};
+
+/// Sends bytes as they are and reads until the proxy closes.
+async fn raw(pod: &Pod, request: &str) -> String {
+    let mut socket = TcpStream::connect(pod.listener).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_nobody_else_notices() {
+    run(async {
+        let app = App::echo().await;
+        let (client, server) = pair(&app).await;
+        let long = "x".repeat(100_000);
+        for pod in [&client, &server] {
+            for (request, status) in [
+                ("GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n".to_owned(), "400"),
+                ("GET  two HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "400"),
+                ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n".to_owned(), "400"),
+                ("GET / HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "400"),
+                (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"), "431"),
+                ("GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n".to_owned(), "400"),
+                ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(), "400"),
+            ] {
+                let answer = raw(pod, &request).await;
+                let shown: String = request.chars().take(60).collect();
+                assert_eq!(answer.get(9..12), Some(status), "{shown:?}: {answer}");
+            }
+        }
+        assert_eq!(app.requests.get(), 0);
+        let answer = raw(&client, "GET /fine HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("GET /fine"), "{answer}");
+    });
+}
+
+#[test]
+fn a_body_with_two_lengths_is_read_one_way_and_ends_its_connection() {
+    run(async {
+        let app = App::start(|request| async move {
+            assert!(!request.headers().contains_key("content-length"));
+            let path = request.uri().path().to_owned();
+            let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+            text(&format!("{path}={}", String::from_utf8_lossy(&body)))
+        })
+        .await;
+        let (client, _server) = pair(&app).await;
+        let smuggled = "POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n\
+                        2\r\nhi\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        let answer = raw(&client, smuggled).await;
+        assert!(answer.contains("/one=hi"), "{answer}");
+        assert!(!answer.contains("/smuggled"), "{answer}");
+        assert_eq!(app.requests.get(), 1);
+    });
+}
+
+#[test]
+fn old_and_proxy_style_clients_are_understood() {
+    run(async {
+        let app = App::start(|request| async move {
+            let host = request.headers().get("host").map_or("-", |host| host.to_str().unwrap());
+            text(&format!("{} {host}", request.uri()))
+        })
+        .await;
+        let (client, _server) = pair(&app).await;
+        let answer = raw(&client, "GET /old HTTP/1.0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("/old -"), "{answer}");
+        let absolute = "GET http://web.shop/abs?q HTTP/1.1\r\nhost: other\r\nconnection: close\r\n\r\n";
+        let answer = raw(&client, absolute).await;
+        assert!(answer.ends_with("/abs?q web.shop"), "the absolute form stands above Host: {answer}");
+    });
+}
+
+#[test]
+fn an_expectation_is_answered_at_the_edge() {
+    run(async {
+        let app = App::start(|request| async move {
+            assert!(!request.headers().contains_key("expect"));
+            let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+            text(&String::from_utf8_lossy(&body))
+        })
+        .await;
+        let (client, _server) = pair(&app).await;
+        let mut socket = TcpStream::connect(client.listener).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\nconnection: close\r\n\r\n";
+        socket.write_all(head).await.unwrap();
+        let mut interim = [0; 25];
+        socket.read_exact(&mut interim).await.unwrap();
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+        socket.write_all(b"body").await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("body"), "{answer}");
+    });
+}
