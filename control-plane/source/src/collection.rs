@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weft_api::{ApiObject, ObjectKey};
+use weft_api::{ApiObject, Kind, ObjectKey};
 use weft_model::{Created, Meta, Object, Origin, Reason, ServiceType, Severity, Spec, World};
 
 use crate::batch::Batch;
@@ -43,6 +43,7 @@ pub(crate) enum Update {
 pub(crate) struct Collection {
     files: BTreeMap<FileId, ReadFile>,
     in_force: BTreeMap<ObjectKey, InForce>,
+    modelled: BTreeMap<ObjectKey, Modelled>,
     world: World,
     objects: Objects,
     diagnostics: Vec<Diagnostic>,
@@ -67,6 +68,23 @@ impl InForce {
     /// The version that counts.
     fn version(&self) -> &Arc<ReadObject> {
         self.good.as_ref().unwrap_or(&self.present)
+    }
+}
+
+/// What an object was made of when it was put into the world.
+#[derive(Debug)]
+struct Modelled {
+    file: FileId,
+    read: Arc<ReadObject>,
+    addresses: Vec<IpAddr>,
+    object: Option<Arc<Object>>,
+}
+
+impl Modelled {
+    fn is_of(&self, entry: &InForce, addresses: &[IpAddr]) -> bool {
+        Arc::ptr_eq(&self.read, entry.version())
+            && self.file == entry.file
+            && self.addresses == addresses
     }
 }
 
@@ -198,28 +216,38 @@ impl Collection {
         good.filter_map(|object| object.api.clone()).collect()
     }
 
+    /// The world of the objects in force. Those that are what they were keep their allocation.
     fn next_world(&mut self) -> World {
-        let addresses = self.cluster_ips();
-        let mut objects = Vec::new();
-        for entry in self.in_force.values() {
-            objects.extend(entry.version().model(&entry.file, &addresses));
+        let given = self.cluster_ips();
+        let mut before = std::mem::take(&mut self.modelled);
+        for (key, entry) in &self.in_force {
+            let name = format!("{}/{}", key.namespace, key.name);
+            let addresses = given.get(&name).filter(|_| key.kind == Kind::Service);
+            let addresses = addresses.map(Vec::as_slice).unwrap_or_default();
+            let modelled = match before.remove(key) {
+                Some(before) if before.is_of(entry, addresses) => before,
+                _ => {
+                    let object = entry.version().model(&entry.file, addresses);
+                    let object = object.map(|mut object| {
+                        object.meta.generation =
+                            generation(&self.world, &mut self.generations, &object);
+                        Arc::new(object)
+                    });
+                    Modelled {
+                        file: entry.file.clone(),
+                        read: Arc::clone(entry.version()),
+                        addresses: addresses.to_vec(),
+                        object,
+                    }
+                }
+            };
+            self.modelled.insert(key.clone(), modelled);
         }
-        objects
-            .into_iter()
-            .map(|object| Arc::new(self.with_generation(object)))
-            .collect()
-    }
-
-    /// Counts the generation up when the content is new.
-    fn with_generation(&mut self, mut object: Object) -> Object {
-        let same = self
-            .world
-            .object(&object.key)
-            .is_some_and(|before| before.spec == object.spec && before.problems == object.problems);
-        let last = self.generations.entry(object.key.clone()).or_insert(0);
-        *last += u64::from(!same);
-        object.meta.generation = *last;
-        object
+        let objects = self
+            .modelled
+            .values()
+            .filter_map(|modelled| modelled.object.clone());
+        objects.collect()
     }
 
     /// The addresses that `ClusterIPs` objects give to Services.
@@ -242,6 +270,20 @@ impl Collection {
             .map(|entry| (entry.present.subject(), entry.present.text.clone()));
         Locator::new(texts.collect())
     }
+}
+
+/// The generation of the object: counted up when its content is new.
+fn generation(
+    world: &World,
+    last: &mut HashMap<weft_model::ObjectKey, u64>,
+    object: &Object,
+) -> u64 {
+    let same = world
+        .object(&object.key)
+        .is_some_and(|before| before.spec == object.spec && before.problems == object.problems);
+    let last = last.entry(object.key.clone()).or_insert(0);
+    *last += u64::from(!same);
+    *last
 }
 
 impl ReadFile {
@@ -269,15 +311,14 @@ impl ReadObject {
 
     /// The object for the world; none when the model has no use for the kind, or nothing of the
     /// object can be read.
-    fn model(&self, file: &FileId, addresses: &BTreeMap<String, Vec<IpAddr>>) -> Option<Object> {
+    fn model(&self, file: &FileId, addresses: &[IpAddr]) -> Option<Object> {
         let mut spec = self.spec.clone()?;
         if let Spec::Service(service) = &mut spec
             && service.cluster_ips.is_empty()
             && !service.headless
             && !matches!(service.kind, ServiceType::ExternalName(_))
         {
-            let name = format!("{}/{}", self.key.namespace, self.key.name);
-            service.cluster_ips = addresses.get(&name).cloned().unwrap_or_default();
+            service.cluster_ips = addresses.to_vec();
         }
         let metadata = self.api.as_ref().map(|object| object.metadata());
         let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref());
