@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::field_path::FieldPath;
 use crate::parse::{Fault, FaultReason};
+use crate::similar_field::Schema;
 use crate::{ApiObject, Kind};
 
 /// A fault for each field of `raw` that `typed`, which was read from it, does not have, and for
@@ -25,10 +26,17 @@ pub(crate) fn unknown_fields(kind: Kind, raw: &Value, typed: &ApiObject) -> Vec<
         .absent
         .into_iter()
         .filter(|path| is_unknown(kind, raw, path));
-    let unknown = unknown.map(|field| Fault {
-        field,
-        reason: FaultReason::UnknownField,
-        message: format!("{kind} has no such field"),
+    let mut schema = None;
+    let unknown = unknown.map(|field| {
+        // Made only when it is needed: it costs more than reading the object.
+        let schema = schema.get_or_insert_with(|| Schema::of(kind));
+        let similar = schema.similar(&field);
+        let hint = similar.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+        Fault {
+            field,
+            reason: FaultReason::UnknownField,
+            message: format!("{kind} has no such field{hint}"),
+        }
     });
     let lists = found.lists_for_maps.into_iter();
     let lists = lists.map(|field| Fault::invalid(field, "expected a map, found a list"));

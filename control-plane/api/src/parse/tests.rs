@@ -26,7 +26,7 @@ fn every_type_error_is_reported_at_its_original_position() {
             "spec.rules[1].to[0].ports[1]: expected a whole number from 0 to 65535, found integer `-1`",
             "spec.rules[1].to[0].ports[2]: expected a whole number from 0 to 65535, found integer `70000`",
             "spec.rules[2]: expected a map, found string \"text\"",
-            "spec.rules[3].nmae: AuthorizationPolicy has no such field",
+            "spec.rules[3].nmae: AuthorizationPolicy has no such field; did you mean name?",
             "spec.rules[3].to[0].ports[0]: expected a whole number from 0 to 65535, found string \"x\"",
         ]
     );
@@ -74,8 +74,8 @@ fn an_unknown_field_is_found_whatever_it_holds() {
         assert_eq!(
             faults(Kind::Service, raw),
             [
-                "metadata.lables: Service has no such field",
-                "spec.ports[0].prot: Service has no such field"
+                "metadata.lables: Service has no such field; did you mean labels?",
+                "spec.ports[0].prot: Service has no such field; did you mean port?"
             ]
         );
     }

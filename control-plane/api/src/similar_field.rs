@@ -1,0 +1,139 @@
+//! Which field somebody may have meant by a name that the type does not have, by its schema.
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::field_path::{FieldPath, Segment};
+use crate::gateway::{GrpcRoute, HttpRoute};
+use crate::kubernetes::{
+    ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
+};
+use crate::{AuthorizationPolicy, Kind, MeshConfig, PeerAuthentication, TrafficPolicy};
+
+/// How many letters may be wrong, missing, too many or swapped.
+const MAX_DISTANCE: usize = 2;
+
+/// The schema of a kind, to look for fields in it.
+pub(crate) struct Schema(Value);
+
+impl Schema {
+    pub(crate) fn of(kind: Kind) -> Self {
+        fn of<T: JsonSchema>() -> Value {
+            SchemaGenerator::default()
+                .into_root_schema_for::<T>()
+                .into()
+        }
+        Self(match kind {
+            Kind::Namespace => of::<Namespace>(),
+            Kind::ServiceAccount => of::<ServiceAccount>(),
+            Kind::Service => of::<Service>(),
+            Kind::EndpointSlice => of::<EndpointSlice>(),
+            Kind::Pod => of::<Pod>(),
+            Kind::Deployment => of::<Deployment>(),
+            Kind::ConfigMap => of::<ConfigMap>(),
+            Kind::HttpRoute => of::<HttpRoute>(),
+            Kind::GrpcRoute => of::<GrpcRoute>(),
+            Kind::AuthorizationPolicy => of::<AuthorizationPolicy>(),
+            Kind::PeerAuthentication => of::<PeerAuthentication>(),
+            Kind::TrafficPolicy => of::<TrafficPolicy>(),
+            Kind::MeshConfig => of::<MeshConfig>(),
+            Kind::ClusterIps => Value::Null,
+        })
+    }
+
+    /// The field beside `path` whose name is closest to its last step.
+    pub(crate) fn similar(&self, path: &FieldPath) -> Option<&str> {
+        let Some((Segment::Key(name), above)) = path.segments().split_last() else {
+            return None;
+        };
+        let place = above
+            .iter()
+            .try_fold(self.resolve(&self.0)?, |place, step| {
+                let below = match step {
+                    Segment::Index(_) => place.get("items")?,
+                    Segment::Key(key) => {
+                        let named = place.get("properties").and_then(|fields| fields.get(key));
+                        named.or_else(|| place.get("additionalProperties"))?
+                    }
+                };
+                self.resolve(below)
+            })?;
+        let fields = place.get("properties")?.as_object()?.keys();
+        let distance =
+            |field: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase());
+        let close = fields.map(|field| (distance(field), field.as_str()));
+        let close =
+            close.filter(|(distance, field)| *distance <= MAX_DISTANCE.min(field.len() / 2));
+        close.min().map(|(_, field)| field)
+    }
+
+    /// The schema itself behind references and "this or null".
+    fn resolve<'a>(&'a self, mut schema: &'a Value) -> Option<&'a Value> {
+        loop {
+            if let Some(reference) = schema.get("$ref") {
+                schema = self.0.pointer(reference.as_str()?.strip_prefix('#')?)?;
+                continue;
+            }
+            let choices = ["anyOf", "allOf"]
+                .iter()
+                .find_map(|key| schema.get(key)?.as_array());
+            match choices {
+                Some(choices) => {
+                    let is_null = |choice: &&Value| choice.get("type") != Some(&"null".into());
+                    schema = choices.iter().find(is_null)?;
+                }
+                None => return Some(schema),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised_in_every_family_of_types() {
+        for (kind, path, meant) in [
+            (Kind::Deployment, "spec.replcas", Some("replicas")),
+            (
+                Kind::Deployment,
+                "spec.template.spec.containers[0].ports[0].nmae",
+                Some("name"),
+            ),
+            (Kind::Service, "metadata.lables", Some("labels")),
+            (
+                Kind::HttpRoute,
+                "spec.rules[0].backendRef",
+                Some("backendRefs"),
+            ),
+            (
+                Kind::GrpcRoute,
+                "spec.rules[0].matches[0].mehtod",
+                Some("method"),
+            ),
+            (
+                Kind::AuthorizationPolicy,
+                "spec.rules[0].from[0].principal",
+                Some("principals"),
+            ),
+            (
+                Kind::PeerAuthentication,
+                "spec.portLevelMtls.8080.mod",
+                Some("mode"),
+            ),
+            (Kind::TrafficPolicy, "spec.retries.retryon", Some("retryOn")),
+            (Kind::MeshConfig, "spec.meshCidrs", Some("meshCIDRs")),
+            (Kind::MeshConfig, "spec.somethingElse", None),
+            (Kind::MeshConfig, "spec.nowhere.below", None),
+            (Kind::ClusterIps, "spec.service", None),
+        ] {
+            let schema = Schema::of(kind);
+            assert_eq!(
+                schema.similar(&FieldPath::parse(path)),
+                meant,
+                "{kind} {path}"
+            );
+        }
+    }
+}
