@@ -21,7 +21,7 @@ use crate::route::{self, CompiledRoute};
 use crate::service;
 use crate::sharded::Sharded;
 use crate::snapshot::{Name, ResourceKey, ServiceViews, Snapshot};
-use crate::targets::pods_of;
+use crate::targets::pods_of_any;
 use crate::traffic_policy;
 use crate::workload;
 
@@ -129,7 +129,7 @@ impl Compiler {
                 return;
             }
             let old = Arc::clone(old);
-            dirty.mark(&self.index, &old);
+            dirty.mark_old(&self.index, &old);
         }
         let bare = self.index.has_no_pods();
         let (old, new) = self.index.apply(change);
@@ -137,7 +137,7 @@ impl Compiler {
             dirty.all_choosers(&self.index);
         }
         if let Some(new) = &new {
-            dirty.mark(&self.index, new);
+            dirty.mark_new(&self.index, new);
         }
         if chosen_otherwise(old.as_deref(), new.as_deref())
             && let Some(pod) = old.as_ref().or(new.as_ref())
@@ -225,7 +225,7 @@ impl Compiler {
                 None => (None, None),
             };
             if ports_differ(old.as_deref(), views.as_deref()) {
-                dirty.pods.extend(pods_of(&self.index, name));
+                dirty.pods_of.insert(name.clone());
             }
             self.snapshot
                 .put_service(name, old.as_deref(), views, touched);
@@ -234,6 +234,7 @@ impl Compiler {
     }
 
     fn compile_pods(&mut self, dirty: &mut Dirty, touched: &mut BTreeSet<ResourceKey>) {
+        dirty.pods.extend(pods_of_any(&self.index, &dirty.pods_of));
         for name in &dirty.pods {
             let mut findings = Findings::default();
             let context = workload::Context {

@@ -19,6 +19,8 @@ pub(crate) struct Dirty {
     pub(crate) routes: BTreeSet<ObjectKey>,
     pub(crate) services: BTreeSet<Name>,
     pub(crate) pods: BTreeSet<Name>,
+    /// Services whose pods have to be compiled again, once the whole change is known.
+    pub(crate) pods_of: BTreeSet<Name>,
     pub(crate) addresses: BTreeSet<IpAddr>,
     /// AuthorizationPolicies: themselves and their targets.
     pub(crate) authorizations: BTreeSet<ObjectKey>,
@@ -29,9 +31,24 @@ pub(crate) struct Dirty {
 }
 
 impl Dirty {
-    /// Marks what depends on `object`. Called with the object as it was before the change is
-    /// applied, and as it is after.
-    pub(crate) fn mark(&mut self, index: &Index, object: &Object) {
+    /// Marks what depends on an object that a change takes away or replaces. Called before the
+    /// change is applied.
+    pub(crate) fn mark_old(&mut self, index: &Index, object: &Object) {
+        if let Spec::Service(_) = &object.spec {
+            self.pods.extend(pods_of(index, &name_of(&object.key)));
+        }
+        self.mark(index, object);
+    }
+
+    /// Marks what depends on an object that a change brings. Called after the change is applied.
+    pub(crate) fn mark_new(&mut self, index: &Index, object: &Object) {
+        if let Spec::Service(_) = &object.spec {
+            self.pods_of.insert(name_of(&object.key));
+        }
+        self.mark(index, object);
+    }
+
+    fn mark(&mut self, index: &Index, object: &Object) {
         let key = &object.key;
         match &object.spec {
             Spec::Namespace(_) | Spec::ServiceAccount(_) => {}
@@ -69,7 +86,6 @@ impl Dirty {
         }
         let policies = index.referrers(&Handle::TrafficPolicy(name.clone()));
         self.traffic_policies.extend(policies.iter().cloned());
-        self.pods.extend(pods_of(index, name));
         self.policies_on(index, name);
         for address in &service.cluster_ips {
             self.addresses.insert(*address);

@@ -61,6 +61,24 @@ pub(crate) fn pods_of(index: &Index, service: &Name) -> BTreeSet<Name> {
     pods
 }
 
+/// The pods that any of `services` leads to. Of many services it is cheaper to ask each pod.
+pub(crate) fn pods_of_any(index: &Index, services: &BTreeSet<Name>) -> BTreeSet<Name> {
+    const MANY: usize = 8;
+    if services.len() <= MANY {
+        return services
+            .iter()
+            .flat_map(|name| pods_of(index, name))
+            .collect();
+    }
+    let namespaces: BTreeSet<_> = services.iter().map(|(namespace, _)| namespace).collect();
+    namespaces
+        .into_iter()
+        .flat_map(|namespace| index.pods_in(namespace))
+        .filter(|(object, pod)| !services_of(index, &object.key, &pod.labels).is_disjoint(services))
+        .map(|(object, _)| name_of(&object.key))
+        .collect()
+}
+
 /// Where a service's ports are found on a pod: (position among the service's ports, number on the
 /// pod). By the selector, so that a policy holds before the first EndpointSlice is there, and by
 /// the slices.

@@ -335,7 +335,11 @@ fn dump(snapshot: &Snapshot) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig {
+        cases: 100,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn following_changes_equals_compiling_from_scratch(
