@@ -109,6 +109,13 @@ impl Body {
         Self::of(Source::Replay(replay))
     }
 
+    /// Lets go of a connection whose answer has no body.
+    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) {
+        if let Source::App(body) = &mut self.source {
+            body.settle(cx);
+        }
+    }
+
     /// The connection of an answer that agreed to leave HTTP.
     pub(crate) fn raw(raw: Box<Raw>) -> Self {
         Self::of(Source::Raw(raw))

@@ -9,9 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{
     CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Method, Request, Version};
 use smallvec::SmallVec;
 use weft_proxy_config::RequestView;
 
@@ -182,7 +181,7 @@ fn remove_own(headers: &mut HeaderMap) {
 ///
 /// # Errors
 /// What makes it a bad request.
-pub(crate) fn one_host<B>(request: &mut http::Request<B>) -> Result<(), &'static str> {
+pub(crate) fn one_host<B>(request: &mut Request<B>) -> Result<(), &'static str> {
     if request.method() == Method::CONNECT && request.version() == Version::HTTP_2 {
         return Err("CONNECT is not served over HTTP/2");
     }
@@ -207,7 +206,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Whom the request names as its host, with port: `:authority`, the absolute form, or `Host`.
-pub(crate) fn host<B>(request: &http::Request<B>) -> Option<&str> {
+pub(crate) fn host<B>(request: &Request<B>) -> Option<&str> {
     match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
         None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
@@ -215,7 +214,7 @@ pub(crate) fn host<B>(request: &http::Request<B>) -> Option<&str> {
 }
 
 /// The same as a header's value.
-pub(crate) fn host_value<B>(request: &http::Request<B>) -> Option<HeaderValue> {
+pub(crate) fn host_value<B>(request: &Request<B>) -> Option<HeaderValue> {
     match request.uri().authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => request.headers().get(HOST).cloned(),
@@ -223,7 +222,7 @@ pub(crate) fn host_value<B>(request: &http::Request<B>) -> Option<HeaderValue> {
 }
 
 /// What of a request decides about it.
-pub(crate) fn view<B>(request: &http::Request<B>) -> RequestView<'_> {
+pub(crate) fn view<B>(request: &Request<B>) -> RequestView<'_> {
     RequestView {
         method: request.method(),
         path: request.uri().path(),
@@ -235,39 +234,33 @@ pub(crate) fn view<B>(request: &http::Request<B>) -> RequestView<'_> {
 
 /// Makes the head one that an HTTP/1.1 server expects: origin form, one `Host`, one `Cookie`
 /// (RFC 9113 8.2.3).
-pub(crate) fn for_http1(parts: &mut Parts) {
-    if parts.method == Method::CONNECT {
-        // Its target is the authority itself (RFC 9112 3.2.3).
-        if let Some(Ok(host)) = parts.uri.authority().map(|host| HeaderValue::from_str(host.as_str())) {
-            parts.headers.insert(HOST, host);
+pub(crate) fn for_http1<B>(request: &mut Request<B>) {
+    if let Some(Ok(host)) = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str())) {
+        request.headers_mut().insert(HOST, host);
+        // The target of CONNECT is the authority itself (RFC 9112 3.2.3).
+        if request.method() != Method::CONNECT {
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
         }
-    } else if parts.uri.authority().is_some() {
-        let uri = std::mem::take(&mut parts.uri).into_parts();
-        if let Some(authority) = uri.authority
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            parts.headers.insert(HOST, host);
-        }
-        parts.uri = uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
     }
-    if parts.version == Version::HTTP_2 {
-        join_cookies(&mut parts.headers);
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
     }
-    parts.version = Version::HTTP_11;
+    *request.version_mut() = Version::HTTP_11;
 }
 
 /// Makes the head one that an HTTP/2 server expects: `:authority` from `Host`.
-pub(crate) fn for_http2(parts: &mut Parts) {
-    if parts.uri.authority().is_none()
-        && let Some(host) = parts.headers.remove(HOST)
+pub(crate) fn for_http2<B>(request: &mut Request<B>) {
+    if request.uri().authority().is_none()
+        && let Some(host) = request.headers_mut().remove(HOST)
         && let Ok(authority) = Authority::try_from(host.as_bytes())
     {
-        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(authority);
         uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
         // Scheme, authority and path together always make a URI.
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
     }
 }
 

@@ -93,13 +93,6 @@ pub(crate) struct Raw {
     _permit: Option<Permit>,
 }
 
-/// A request that got no answer, with what is left of it where it was not sent.
-#[derive(Debug)]
-pub(crate) struct Unsent {
-    pub(crate) error: SendError,
-    pub(crate) request: Option<Request<Body>>,
-}
-
 impl Http1Conn {
     /// A fresh connection. `idle` bounds how long it may rest on a shelf.
     pub(crate) async fn open(hop: Hop, permit: Option<Permit>, idle: Duration) -> Result<Self, hyper::Error> {
@@ -129,13 +122,17 @@ impl Http1Conn {
         self.driver.is_open() && self.sender.is_ready() && Instant::now() < self.expires && !self.drain.is_draining()
     }
 
-    /// Sends a request and waits for the head of its answer. `upload` is how far its body has come.
+    /// Sends the request that is in `outgoing` and waits for the head of its answer. `upload` is how far its body has
+    /// come. If nothing of it was sent, it is back in `outgoing`.
     pub(crate) async fn send(
         mut self: Box<Self>,
-        request: Request<Body>,
+        outgoing: &mut Option<Request<Body>>,
         upload: Option<&Rc<Upload>>,
         shelf: &Rc<Shelf>,
-    ) -> Result<Response<Body>, Unsent> {
+    ) -> Result<Response<Body>, SendError> {
+        let Some(request) = outgoing.take() else {
+            return Err(SendError::Reset);
+        };
         let connect = request.method() == Method::CONNECT;
         let answered = {
             let mut answer = pin!(self.sender.try_send_request(request));
@@ -148,25 +145,27 @@ impl Http1Conn {
         match answered {
             Ok(response) if left_http(&response, connect) => {
                 let raw = self.into_raw().await;
-                let reset = Unsent { error: SendError::Reset, request: None };
-                raw.map(|raw| response.map(|_| Body::raw(Box::new(raw)))).ok_or(reset)
+                raw.map(|raw| response.map(|_| Body::raw(Box::new(raw)))).ok_or(SendError::Reset)
             }
-            Ok(response) => Ok(self.answered(response, upload, shelf).await),
+            Ok(response) => {
+                let mut response = self.answered(response, upload, shelf);
+                poll_fn(|cx| Poll::Ready(response.body_mut().settle(cx))).await;
+                Ok(response)
+            }
             Err(mut error) => {
-                let request = error.take_message();
-                let kind = if request.is_some() {
+                *outgoing = error.take_message();
+                Err(if outgoing.is_some() {
                     SendError::Undelivered
                 } else if upload.is_some_and(|upload| upload.broken.get()) {
                     SendError::ClientGone
                 } else {
                     SendError::Reset
-                };
-                Err(Unsent { error: kind, request })
+                })
             }
         }
     }
 
-    async fn answered(
+    fn answered(
         mut self: Box<Self>,
         response: Response<Incoming>,
         upload: Option<&Rc<Upload>>,
@@ -187,21 +186,13 @@ impl Http1Conn {
         } else {
             None
         };
-        let mut body = AppBody {
+        let body = AppBody {
             incoming,
             conn: Some(self),
             shelf: shelf.clone(),
             idle,
             _rest: rest,
         };
-        if body.incoming.is_end_stream() && body._rest.is_none() {
-            poll_fn(|cx| {
-                body.give_back(cx);
-                Poll::Ready(())
-            })
-            .await;
-            return Response::from_parts(parts, Body::empty());
-        }
         Response::from_parts(parts, Body::app(Box::new(body)))
     }
 
@@ -269,6 +260,13 @@ impl AppBody {
             conn.driver.poll(cx);
         }
         Pin::new(&mut self.incoming).poll_frame(cx)
+    }
+
+    /// Gives the connection back at once if the answer has no body.
+    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) {
+        if self.incoming.is_end_stream() {
+            self.give_back(cx);
+        }
     }
 
     /// The exchange is whole: the connection may carry another.

@@ -130,9 +130,12 @@ impl Http2Conn {
         self.0.streams.get()
     }
 
-    /// Sends a request and waits for the head of its answer, writing the body meanwhile. What is left of
-    /// the body then goes on by itself, for as long as the answer is read.
-    pub(crate) async fn send(&self, mut head: Request<()>, body: Body) -> Result<Response<Body>, SendError> {
+    /// Sends the request that is in `outgoing` and waits for the head of its answer, writing the body meanwhile. What
+    /// is left of the body then goes on by itself, for as long as the answer is read.
+    pub(crate) async fn send(&self, outgoing: &mut Option<Request<Body>>) -> Result<Response<Body>, SendError> {
+        let Some((mut head, body)) = outgoing.take().map(take_body) else {
+            return Err(SendError::Reset);
+        };
         let end = body.is_end_stream();
         if head.version() == Version::HTTP_2 && head.uri().scheme().is_none() {
             // h2 wants a scheme with HTTP/2, but forwards what came over HTTP/1 as it is.
@@ -195,6 +198,11 @@ impl Http2Conn {
             SendError::Reset
         }
     }
+}
+
+fn take_body(request: Request<Body>) -> (Request<()>, Body) {
+    let (parts, body) = request.into_parts();
+    (Request::from_parts(parts, ()), body)
 }
 
 /// One stream that counts against its connection's limit.

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use weft_proxy_config::{Decision, Inbound, InboundPort, MtlsMode, Peer, Protocol};
 use weft_proxy_net::{Drain, PeerInfo};
@@ -20,7 +19,6 @@ use crate::body::Body;
 use crate::exchange::{Exchange, Tracked};
 use crate::failure::Failure;
 use crate::head;
-use crate::http1::Unsent;
 use crate::http2_server::Answer;
 use crate::pool::{Destination, PoolError, Sharing};
 use crate::sent::SendError;
@@ -62,7 +60,9 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
         return Answer::Response(exchange.fail(failure));
     }
     exchange.record().trace.inject(request.headers_mut());
-    let answered = app(worker, conn, &mut exchange, speaks.to_app(policy.port), request, asked.as_ref()).await;
+    let speaks = speaks.to_app(policy.port);
+    let mut outgoing = Some(request);
+    let answered = app(worker, conn, &mut exchange, speaks, &mut outgoing, asked.as_ref()).await;
     record(conn, exchange, answered, asked)
 }
 
@@ -187,7 +187,7 @@ async fn app(
     conn: &Connection,
     exchange: &mut Exchange,
     speaks: Speaks,
-    request: Request<Body>,
+    outgoing: &mut Option<Request<Body>>,
     asked: Option<&Asked>,
 ) -> Result<Response<Body>, Lost> {
     exchange.record().attempts = 1;
@@ -199,15 +199,26 @@ async fn app(
         connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
     };
-    let (mut parts, body) = request.into_parts();
-    match speaks {
-        Speaks::Http2 => http2_app(worker, &to, parts, body).await,
-        Speaks::Http1 => {
-            head::for_http1(&mut parts);
-            if let Some(asked) = asked {
-                asked.pass_on(&mut parts.headers);
-            }
-            http1_app(worker, &to, exchange, Request::from_parts(parts, body)).await
+    if let Some(request) = outgoing {
+        match speaks {
+            Speaks::Http2 => head::for_http2(request),
+            Speaks::Http1 => head::for_http1(request),
+        }
+        if let Some(asked) = asked {
+            asked.pass_on(request.headers_mut());
+        }
+    }
+    if speaks == Speaks::Http2 {
+        let app = worker.pool.http2(&to, Sharing::Shared).await?;
+        return Ok(app.send(outgoing).await?);
+    }
+    let mut stale = 0;
+    loop {
+        let (app, shelf) = worker.pool.http1(&to).await?;
+        match app.send(outgoing, exchange.upload.as_ref(), &shelf).await {
+            // The application closed the connection before anything was written to it.
+            Err(SendError::Undelivered) if stale < STALE_CONNECTIONS && outgoing.is_some() => stale += 1,
+            sent => return Ok(sent?),
         }
     }
 }
@@ -228,33 +239,6 @@ impl From<PoolError> for Lost {
 impl From<SendError> for Lost {
     fn from(error: SendError) -> Self {
         Self::Sending(error)
-    }
-}
-
-async fn http2_app(worker: &Worker, to: &Destination<'_>, mut parts: Parts, body: Body) -> Result<Response<Body>, Lost> {
-    head::for_http2(&mut parts);
-    let conn = worker.pool.http2(to, Sharing::Shared).await?;
-    Ok(conn.send(Request::from_parts(parts, ()), body).await?)
-}
-
-async fn http1_app(
-    worker: &Worker,
-    to: &Destination<'_>,
-    exchange: &Exchange,
-    mut request: Request<Body>,
-) -> Result<Response<Body>, Lost> {
-    let mut stale = 0;
-    loop {
-        let (conn, shelf) = worker.pool.http1(to).await?;
-        match conn.send(request, exchange.upload.as_ref(), &shelf).await {
-            Ok(response) => return Ok(response),
-            // The application closed the connection before anything was written to it.
-            Err(Unsent { error: SendError::Undelivered, request: Some(unsent) }) if stale < STALE_CONNECTIONS => {
-                stale += 1;
-                request = unsent;
-            }
-            Err(unsent) => return Err(unsent.error.into()),
-        }
     }
 }
 

@@ -3,8 +3,7 @@
 
 use std::cell::RefCell;
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 type Headers = Vec<(HeaderName, HeaderValue)>;
 
@@ -25,28 +24,29 @@ pub(crate) struct KeptHead {
 }
 
 impl KeptHead {
-    pub(crate) fn of(parts: &Parts) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let mut headers = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        headers.extend(parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
         Self {
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            version: parts.version,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
             headers,
         }
     }
 
-    /// The head once more.
-    pub(crate) fn parts(&self) -> Parts {
-        let (mut parts, ()) = Request::new(()).into_parts();
-        parts.method = self.method.clone();
-        parts.uri = self.uri.clone();
-        parts.version = self.version;
-        parts.headers = HeaderMap::with_capacity(self.headers.len());
+    /// The request once more, with this body.
+    pub(crate) fn request<B>(&self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        let headers = request.headers_mut();
+        headers.reserve(self.headers.len());
         for (name, value) in &self.headers {
-            parts.headers.append(name.clone(), value.clone());
+            headers.append(name.clone(), value.clone());
         }
-        parts
+        request
     }
 }
 

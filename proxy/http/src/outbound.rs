@@ -7,6 +7,7 @@
 //! for each request. There is no hedging: an attempt follows only one that has ended.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ use crate::kept_head::KeptHead;
 use crate::replay::ReplayBody;
 use crate::sent::SendError;
 use crate::tunnel::{self, Asked};
-use crate::upstream::{self, Aim, Fault, Outgoing};
+use crate::upstream::{self, Aim, Fault, Sending};
 use crate::worker::Worker;
 
 /// What is known of a connection before its first request.
@@ -61,13 +62,17 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
         return Answer::Response(exchange.fail(failure));
     }
     exchange.record().trace.inject(request.headers_mut());
-    let sending = attempts(worker, &plan, &mut exchange, request, asked.as_ref());
-    let sent = match plan.deadline {
-        None => sending.await,
-        Some(deadline) => match timeout_at(deadline.into(), sending).await {
-            Ok(sent) => sent,
-            Err(_) => Err(Fault::Deadline),
-        },
+    let mut outgoing = Some(request);
+    let sent = {
+        // Pinned in place: moved into the timeout it would take its room twice.
+        let mut sending = pin!(attempts(worker, &plan, &mut exchange, &mut outgoing, asked.as_ref()));
+        match plan.deadline {
+            None => sending.await,
+            Some(deadline) => match timeout_at(deadline.into(), &mut sending).await {
+                Ok(sent) => sent,
+                Err(_) => Err(Fault::Deadline),
+            },
+        }
     };
     record(conn, &plan, exchange, sent, asked)
 }
@@ -264,25 +269,33 @@ async fn attempts(
     worker: &Worker,
     plan: &Plan<'_>,
     exchange: &mut Exchange,
-    request: Request<Body>,
+    outgoing: &mut Option<Request<Body>>,
     asked: Option<&Asked>,
 ) -> Result<(Response<Body>, Aim), Fault> {
-    let (parts, body) = request.into_parts();
     let policy = plan.to.policy();
     let retries = &policy.retries;
-    let mut attempts = Attempts::new(&parts.method, retries);
-    let body = ReplayBody::new(body, retries.replay_limit, &worker.settings.replay_budget);
-    let kept = KeptHead::of(&parts);
-    let mut parts = Some(parts);
+    let Some((mut attempts, kept, body)) = outgoing.as_mut().map(|request| {
+        let source = std::mem::take(request.body_mut());
+        let body = ReplayBody::new(source, retries.replay_limit, &worker.settings.replay_budget);
+        (Attempts::new(request.method(), retries), KeptHead::of(request), body)
+    }) else {
+        return Err(Fault::NoEndpoint);
+    };
     loop {
         let aim = upstream::balance(worker, plan, &attempts.tried)?;
         exchange.attempt(&aim);
-        let outgoing = Outgoing {
-            parts: parts.take().unwrap_or_else(|| kept.parts()),
-            body: body.attempt(),
-            asked,
+        let upload = exchange.upload.as_ref();
+        let this = match upload {
+            Some(upload) => body.attempt().reporting(upload.clone()),
+            None => Body::empty(),
         };
-        let sent = upstream::attempt(worker, plan, &policy, &aim, exchange.upload.as_ref(), outgoing).await;
+        match outgoing {
+            Some(request) => *request.body_mut() = this,
+            None => *outgoing = Some(kept.request(this)),
+        }
+        let sent = upstream::attempt(worker, plan, &policy, &aim, Sending { asked, upload }, outgoing).await;
+        // Whatever its codec has made of it, the next begins anew.
+        *outgoing = None;
         let ended = match &sent {
             Ok(response) => attempt::answered(response, exchange.grpc),
             Err(_) if body.is_broken() => return Err(Fault::Sent(SendError::ClientGone)),

@@ -5,12 +5,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderValue};
-use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use tokio::time::{Instant, timeout};
 use weft_identity::SpiffeId;
@@ -184,12 +184,12 @@ pub(crate) fn balance(worker: &Worker, plan: &Plan<'_>, tried: &[u64]) -> Result
     })
 }
 
-/// What is sent in one attempt.
-pub(crate) struct Outgoing<'a> {
-    pub(crate) parts: Parts,
-    pub(crate) body: Body,
+/// What is sent, and how far it has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending<'a> {
     /// It asks to leave HTTP.
     pub(crate) asked: Option<&'a Asked>,
+    pub(crate) upload: Option<&'a Rc<Upload>>,
 }
 
 /// Connects and sends, within the attempt's own time.
@@ -198,18 +198,18 @@ pub(crate) async fn attempt(
     plan: &Plan<'_>,
     policy: &TrafficPolicy,
     aim: &Aim,
-    upload: Option<&Rc<Upload>>,
-    outgoing: Outgoing<'_>,
+    what: Sending<'_>,
+    outgoing: &mut Option<Request<Body>>,
 ) -> Result<Response<Body>, Fault> {
     let begun = Instant::now();
-    let sending = send(worker, policy, aim, upload, outgoing);
+    let mut sending = pin!(send(worker, policy, aim, what, outgoing));
     let limit = match (policy.retries.per_try_timeout, plan.attempt_timeout) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     };
     let sent = match limit {
         None => sending.await,
-        Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Fault::AttemptTimeout(limit))),
+        Some(limit) => timeout(limit, &mut sending).await.unwrap_or(Err(Fault::AttemptTimeout(limit))),
     };
     if sent.is_ok() && aim.id != 0 {
         let now = Instant::now();
@@ -222,10 +222,9 @@ async fn send(
     worker: &Worker,
     policy: &TrafficPolicy,
     aim: &Aim,
-    upload: Option<&Rc<Upload>>,
-    outgoing: Outgoing<'_>,
+    what: Sending<'_>,
+    outgoing: &mut Option<Request<Body>>,
 ) -> Result<Response<Body>, Fault> {
-    let Outgoing { mut parts, body, asked } = outgoing;
     let identity = match (aim.mtls, aim.identity()) {
         (true, None) => return Err(Fault::NoIdentity(aim.addr)),
         (true, Some(identity)) => Some(identity),
@@ -239,37 +238,37 @@ async fn send(
         connect_timeout: policy.limits.connect_timeout,
         idle_timeout: policy.limits.idle_timeout,
     };
-    let body = match upload {
-        Some(upload) => body.reporting(upload.clone()),
-        None => body,
-    };
-    match codec(aim, &parts, asked) {
+    let codec = outgoing.as_mut().map_or(Codec::Http1, |request| prepare(aim, what.asked, request));
+    match codec {
         Codec::Http2(sharing) => {
-            if aim.mtls {
-                mark(&mut parts);
-            } else {
-                head::for_http2(&mut parts);
-            }
             let conn = worker.pool.http2(&to, sharing).await.map_err(Fault::Pool)?;
-            conn.send(Request::from_parts(parts, ()), body).await.map_err(Fault::Sent)
+            conn.send(outgoing).await.map_err(Fault::Sent)
         }
         Codec::Http1 => {
-            head::for_http1(&mut parts);
-            if let Some(asked) = asked {
-                asked.pass_on(&mut parts.headers);
-            }
             let (conn, shelf) = worker.pool.http1(&to).await.map_err(Fault::Pool)?;
-            let request = Request::from_parts(parts, body);
-            let response = conn
-                .send(request, upload, &shelf)
-                .await
-                .map_err(|unsent| Fault::Sent(unsent.error))?;
+            let response = conn.send(outgoing, what.upload, &shelf).await.map_err(Fault::Sent)?;
             if aim.mtls && response.headers().contains_key(head::UNDELIVERED) {
                 return Err(Fault::Sent(SendError::Refused));
             }
             Ok(response)
         }
     }
+}
+
+/// Makes the head one of the codec's.
+fn prepare(aim: &Aim, asked: Option<&Asked>, request: &mut Request<Body>) -> Codec {
+    let codec = codec(aim, request, asked.is_some());
+    match codec {
+        Codec::Http2(_) if aim.mtls => mark(request),
+        Codec::Http2(_) => head::for_http2(request),
+        Codec::Http1 => {
+            head::for_http1(request);
+            if let Some(asked) = asked {
+                asked.pass_on(request.headers_mut());
+            }
+        }
+    }
+    codec
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,13 +279,13 @@ enum Codec {
 
 /// Between proxies shared HTTP/2 carries everything, but a large body has a hop of its own, and so has what may leave
 /// HTTP. Outside the mesh the peer gets what the port is declared to be, else what the client spoke.
-fn codec(aim: &Aim, parts: &Parts, asked: Option<&Asked>) -> Codec {
-    let http1 = parts.version != Version::HTTP_2;
-    if asked.is_some() {
+fn codec(aim: &Aim, request: &Request<Body>, may_leave: bool) -> Codec {
+    let http1 = request.version() != Version::HTTP_2;
+    if may_leave {
         return Codec::Http1;
     }
     if aim.mtls {
-        return match declared_length(parts) > SHARED_BODY {
+        return match declared_length(request) > SHARED_BODY {
             false => Codec::Http2(Sharing::Shared),
             true if http1 => Codec::Http1,
             true => Codec::Http2(Sharing::Alone),
@@ -300,17 +299,17 @@ fn codec(aim: &Aim, parts: &Parts, asked: Option<&Asked>) -> Codec {
     }
 }
 
-fn declared_length(parts: &Parts) -> u64 {
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+fn declared_length(request: &Request<Body>) -> u64 {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     length.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
 /// Tells the other proxy what the client spoke, where the hop does not show it.
-fn mark(parts: &mut Parts) {
-    let version = match parts.version {
+fn mark(request: &mut Request<Body>) {
+    let version = match request.version() {
         Version::HTTP_10 => "1.0",
         Version::HTTP_11 => "1.1",
         _ => return,
     };
-    parts.headers.insert(head::CLIENT_VERSION, HeaderValue::from_static(version));
+    request.headers_mut().insert(head::CLIENT_VERSION, HeaderValue::from_static(version));
 }
