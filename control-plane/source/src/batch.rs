@@ -10,6 +10,8 @@ use crate::objects::ObjectChange;
 /// plane opens its streams after it.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
+    /// Its number, from 1.
+    pub number: u64,
     /// The changes of the world.
     pub changes: Vec<Change>,
     /// The same in the YAML types: accepted objects only, Deployments included.

@@ -51,7 +51,8 @@ pub(crate) struct Collection {
     generations: HashMap<weft_model::ObjectKey, u64>,
     /// What is wrong with the folders themselves.
     folder_findings: Vec<Diagnostic>,
-    listed: bool,
+    /// How many batches were given.
+    batches: u64,
 }
 
 /// The versions of one object.
@@ -103,20 +104,26 @@ impl Collection {
         let diagnostics = self.resolve();
         let (world, objects) = (self.next_world(), self.next_objects());
         let batch = Batch {
+            number: self.batches + 1,
             changes: self.world.changes_to(&world),
             objects: self.objects.changes_to(&objects),
             diagnostics,
             locator: self.locator(),
         };
-        let is_news = !self.listed
+        let is_news = self.batches == 0
             || !batch.changes.is_empty()
             || !batch.objects.is_empty()
             || batch.diagnostics != self.diagnostics;
-        self.listed = true;
+        self.batches += u64::from(is_news);
         self.world = world;
         self.objects = objects;
         self.diagnostics.clone_from(&batch.diagnostics);
         is_news.then_some(batch)
+    }
+
+    /// The number of the last batch.
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches
     }
 
     /// The world as of the last update.

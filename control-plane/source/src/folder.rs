@@ -11,7 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::files::Files;
 use crate::locate::Locator;
 use crate::objects::Objects;
-use crate::watch::Watch;
+use crate::watch::{Refresher, Watch};
 
 /// How many batches may wait for their reader; further changes wait on disk.
 const BATCHES_AHEAD: usize = 8;
@@ -73,6 +73,11 @@ impl FolderSource {
         let watch = Watch::start(paths, sender).map_err(OpenError::Thread)?;
         let first = batches.recv().await.ok_or(OpenError::Ended)?;
         Ok((Self { batches, watch }, first))
+    }
+
+    /// A handle by which others ask for a look at the files.
+    pub fn refresher(&self) -> Refresher {
+        self.watch.refresher()
     }
 
     /// Waits for the next change; none when the watch has ended. Cancel safe.

@@ -28,3 +28,4 @@ pub use diagnostic::{Diagnostic, Place};
 pub use folder::{FolderSource, Loaded, OpenError, load};
 pub use locate::Locator;
 pub use objects::{ObjectChange, Objects};
+pub use watch::Refresher;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io, os::unix::fs::MetadataExt};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use weft_model::Severity;
 
 use crate::batch::Batch;
@@ -28,7 +28,23 @@ const RESCAN: Duration = Duration::from_secs(2);
 /// What the thread waits for.
 enum Signal {
     Event(notify::Result<notify::Event>),
+    Refresh(oneshot::Sender<u64>),
     Stop,
+}
+
+/// Asks a source to look at its files now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Refresher(Sender<Signal>);
+
+impl Refresher {
+    /// Looks at the files, and returns when everything that was on disk at the call has been
+    /// handed out: the number of the last [`Batch`] by then, which may still wait to be taken.
+    /// None when the source has ended.
+    pub async fn refresh(&self) -> Option<u64> {
+        let (done, number) = oneshot::channel();
+        self.0.send(Signal::Refresh(done)).ok()?;
+        number.await.ok()
+    }
 }
 
 /// The running thread.
@@ -49,6 +65,10 @@ impl Watch {
             signals,
             thread: Some(thread),
         })
+    }
+
+    pub(crate) fn refresher(&self) -> Refresher {
+        Refresher(self.signals.clone())
     }
 
     /// Ends the thread and waits for it.
@@ -83,6 +103,7 @@ impl Follower {
 
     fn run(mut self, inbox: &Receiver<Signal>) {
         let mut burst = Burst::default();
+        let mut refreshes = Vec::new();
         let mut rescan = Instant::now();
         loop {
             let due = burst.due().unwrap_or(rescan);
@@ -95,11 +116,19 @@ impl Follower {
                 Ok(Signal::Event(Err(error))) => {
                     tracing::warn!(%error, "watching folders failed; they are looked at every few seconds");
                 }
+                Ok(Signal::Refresh(done)) => {
+                    refreshes.push(done);
+                    rescan = Instant::now();
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     burst = Burst::default();
                     rescan = Instant::now() + RESCAN;
                     if !self.look() {
                         return;
+                    }
+                    for done in refreshes.drain(..) {
+                        // Fails when nobody waits any more.
+                        let _ = done.send(self.collection.batches());
                     }
                 }
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,

@@ -253,3 +253,26 @@ async fn a_source_ends_while_nobody_takes_its_batches() {
     }
     drop(follow);
 }
+
+#[tokio::test]
+async fn a_refresh_hands_out_what_was_saved_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut follow = Follow::start(folder.path()).await;
+    let refresher = follow.source.refresher();
+    assert_eq!(refresher.refresh().await, Some(1));
+    for port in 80..85 {
+        fs::write(folder.path().join("a.yaml"), service(port)).unwrap();
+        let number = refresher.refresh().await.unwrap();
+        loop {
+            let batch = follow.source.next().await.unwrap();
+            let is_last = batch.number == number;
+            follow.take(batch);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(follow.port(), port);
+    }
+    drop(follow);
+    assert_eq!(refresher.refresh().await, None);
+}
