@@ -11,6 +11,7 @@ use weft_model::{
 
 use crate::findings::Findings;
 use crate::resource::{Authorization, AuthorizationRule, Condition, StringMatch};
+use crate::route::is_token;
 
 /// Compiles a policy. Where something of it cannot be read, the result is the refusal of
 /// everything: an ALLOW that was half understood might allow too much, a DENY refuse too little.
@@ -193,8 +194,9 @@ impl Terms<'_, '_> {
 
     fn header(&mut self, header: &HeaderCondition, at: &FieldPath) -> Condition {
         let name: Arc<str> = header.name.to_ascii_lowercase().into();
-        if name.is_empty() {
-            self.refuse(at.field("name"), "the name of the header is missing".into());
+        if !is_token(&name) {
+            let message = format!("{:?} is not the name of a header", header.name);
+            self.refuse(at.field("name"), message);
         }
         let of = |value| Condition::Header {
             name: Arc::clone(&name),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weft_model::{FieldPath, Filter, HeaderModifier, PathModifier, Reason, Redirect, Rewrite};
 
-use super::Report;
+use super::{Report, path};
 use crate::resource::{self, HttpFilter};
 
 /// The filters of a rule.
@@ -203,7 +203,7 @@ fn redirect_of(
     usable.then(|| resource::Redirect {
         scheme: redirect.scheme.clone(),
         hostname: redirect.hostname.clone(),
-        path: redirect.path.clone(),
+        path: replacement(redirect.path.as_ref()),
         port: redirect.port,
         status,
     })
@@ -212,7 +212,12 @@ fn redirect_of(
 fn rewrite_of(rewrite: &Rewrite, at: &FieldPath, report: &mut Report<'_>) -> Option<HttpFilter> {
     let host = is_hostname_or_absent(rewrite.hostname.as_deref(), at, report);
     let path = is_path_or_absent(rewrite.path.as_ref(), &at.field("path"), report);
-    (host && path).then(|| HttpFilter::Rewrite(rewrite.clone()))
+    (host && path).then(|| {
+        HttpFilter::Rewrite(Rewrite {
+            hostname: rewrite.hostname.clone(),
+            path: replacement(rewrite.path.as_ref()),
+        })
+    })
 }
 
 fn is_hostname_or_absent(host: Option<&str>, at: &FieldPath, report: &mut Report<'_>) -> bool {
@@ -241,32 +246,39 @@ fn is_path_or_absent(path: Option<&PathModifier>, at: &FieldPath, report: &mut R
         Some(PathModifier::ReplacePrefixMatch(value)) => ("replacePrefixMatch", value),
     };
     // An empty replacement of a prefix removes it; a whole path may not be empty.
-    let may_be_empty = field == "replacePrefixMatch";
-    let valid = (value.starts_with('/') || (may_be_empty && value.is_empty()))
-        && value
-            .bytes()
-            .all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#');
-    if !valid {
+    let removes = field == "replacePrefixMatch" && value.is_empty();
+    let fault = path::fault(value).filter(|_| !removes);
+    if let Some(fault) = fault {
         report.error(
             at.field(field),
             Reason::InvalidValue,
-            format!("{value:?} is not a path; it begins with / and is percent-encoded"),
+            format!("{value:?} is not a path: it {fault}"),
         );
     }
-    valid
+    fault.is_none()
+}
+
+/// The replacement, where removing a prefix leaves the root.
+fn replacement(path: Option<&PathModifier>) -> Option<PathModifier> {
+    path.map(|path| match path {
+        PathModifier::ReplacePrefixMatch(prefix) if prefix.is_empty() => {
+            PathModifier::ReplacePrefixMatch("/".into())
+        }
+        path => path.clone(),
+    })
 }
 
 /// RFC 9110, section 5.6.2.
-pub(super) fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// RFC 9110, section 5.5.
+/// RFC 9110, section 5.5, without the obsolete bytes beyond ASCII.
 fn is_field_value(text: &str) -> bool {
     text.bytes()
-        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+        .all(|byte| byte == b'\t' || (b' '..0x7f).contains(&byte))
         && text.trim() == text
 }

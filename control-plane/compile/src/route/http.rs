@@ -8,12 +8,12 @@ use weft_model::{
 };
 
 use super::filters::{is_token, not_a_header};
-use super::{Matching, Report};
+use super::{Matching, Report, path};
 use crate::resource::{HttpMatch, PathMatch, ValueMatch};
 
 impl Matching for Match {
     fn to_http(&self, at: &FieldPath, report: &mut Report<'_>) -> Option<(HttpMatch, [usize; 5])> {
-        let path = path(self.path.as_ref(), &at.field("path"), report);
+        let path = path_match(self.path.as_ref(), &at.field("path"), report);
         let headers = headers(&self.headers, &at.field("headers"), report);
         let query = query(&self.query, &at.field("queryParams"), report);
         let method = method(self.method.as_ref(), &at.field("method"), report);
@@ -38,7 +38,7 @@ impl Matching for Match {
     }
 }
 
-fn path(path: Option<&Path>, at: &FieldPath, report: &mut Report<'_>) -> Option<PathMatch> {
+fn path_match(path: Option<&Path>, at: &FieldPath, report: &mut Report<'_>) -> Option<PathMatch> {
     let value = match path {
         None => return Some(PathMatch::Prefix("/".into())),
         Some(Path::RegularExpression(_)) => {
@@ -50,7 +50,8 @@ fn path(path: Option<&Path>, at: &FieldPath, report: &mut Report<'_>) -> Option<
         }
         Some(Path::Exact(value) | Path::Prefix(value)) => value,
     };
-    if let Some(fault) = path_fault(value) {
+    // A path is matched after it was normalised.
+    if let Some(fault) = path::match_fault(value) {
         return report.refuse(
             at.field("value"),
             Reason::InvalidValue,
@@ -67,27 +68,6 @@ fn path(path: Option<&Path>, at: &FieldPath, report: &mut Report<'_>) -> Option<
                 .map_or_else(|| Arc::clone(value), Arc::from),
         ),
     })
-}
-
-/// Gateway API, validation of `HTTPPathMatch`. A path is matched after it was normalised.
-fn path_fault(path: &str) -> Option<&'static str> {
-    let lower = path.to_ascii_lowercase();
-    if !path.starts_with('/') {
-        Some("does not begin with /")
-    } else if path.contains("//") {
-        Some("holds //")
-    } else if lower.contains("%2f") {
-        Some("holds an encoded slash")
-    } else if path
-        .split('/')
-        .any(|element| element == "." || element == "..")
-    {
-        Some("has a relative element")
-    } else if path.contains(['?', '#']) {
-        Some("goes beyond the path")
-    } else {
-        None
-    }
 }
 
 /// Header matches; of several for one name the first counts (Gateway API, `HTTPHeaderMatch`).

@@ -9,6 +9,7 @@ mod filters;
 mod grpc;
 mod http;
 mod parents;
+mod path;
 mod precedence;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use weft_model::{
     Timeouts,
 };
 
+pub(crate) use self::filters::is_token;
 pub(crate) use self::parents::Attachment;
 pub(crate) use self::precedence::{Rank, in_precedence};
 use crate::findings::Findings;
