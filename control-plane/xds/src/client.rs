@@ -14,6 +14,8 @@ pub struct Peer {
     pub identity: Option<SpiffeId>,
     /// The address it connects from.
     pub address: IpAddr,
+    /// When its certificate expires; a stream does not outlive it.
+    pub until: Option<tokio::time::Instant>,
 }
 
 /// A proxy: what its certificate proves and the pod it claims to be.

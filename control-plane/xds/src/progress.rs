@@ -1,5 +1,6 @@
 //! "Has my change reached everyone?": epochs, and what each stream has confirmed of them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -106,22 +107,19 @@ impl Hub {
         progress
     }
 
-    /// How many streams hold the newest version of one resource. Who does not subscribe to it
-    /// lags: that it needs it is the caller's claim.
-    pub fn held_by(&mut self, kind: Kind, name: &str) -> Progress {
+    /// The pods of which every stream has confirmed the newest version of a resource.
+    pub fn holders(&mut self, kind: Kind, name: &str) -> HashSet<PodRef> {
         let newest = self.topic(kind, name).and_then(|topic| topic.body.as_ref());
-        let newest = newest.map(|body| body.version());
-        let mut progress = Progress::default();
+        let Some(newest) = newest.map(|body| body.version()) else {
+            return HashSet::new();
+        };
+        let (mut holders, mut others) = (HashSet::new(), HashSet::new());
         for (_, stream) in self.streams_mut() {
-            progress.total += 1;
-            if newest.is_some() && stream.session.held(kind, name) == newest {
-                progress.confirmed += 1;
-            } else {
-                progress.lagging.push(stream.client.pod.clone());
-            }
+            let holds = stream.session.held(kind, name) == Some(newest);
+            let pods = if holds { &mut holders } else { &mut others };
+            pods.insert(stream.client.pod.clone());
         }
-        progress.lagging.sort();
-        progress
+        holders.difference(&others).cloned().collect()
     }
 
     /// All streams, by pod.

@@ -3,6 +3,7 @@
 //! A stream needs no task of its own: tonic polls it, it reads requests and writes responses in
 //! turn. A client that does not read is not read from either.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -18,8 +19,8 @@ use tonic::codegen::http;
 use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
-use weft_compile::{ResourceKey, Snapshot};
-use weft_identity::SpiffeId;
+use weft_compile::{Delta as Difference, Snapshot};
+use weft_identity::{PodRef, SpiffeId};
 use weft_proto::discovery::DeltaDiscoveryRequest;
 use weft_proto::mesh;
 
@@ -87,11 +88,11 @@ impl Server {
         }
     }
 
-    /// Takes in a snapshot. `changed` are the resources that differ from the one before; `None`:
-    /// any may.
-    pub fn publish(&self, snapshot: Arc<Snapshot>, changed: Option<&[ResourceKey]>) -> Epoch {
-        let changes = changed.map_or(Changes::All, |keys| {
-            Changes::Some(keys.iter().flat_map(patterns).collect())
+    /// Takes in a snapshot. `difference` to the one published before; `None`: not known.
+    pub fn publish(&self, snapshot: Arc<Snapshot>, difference: Option<&Difference>) -> Epoch {
+        let changes = difference.map_or(Changes::All, |difference| {
+            let keys = difference.changed.iter().chain(&difference.removed);
+            Changes::Some(keys.flat_map(patterns).collect())
         });
         let mut state = self.shared.state();
         state.snapshot = Some(snapshot);
@@ -144,10 +145,10 @@ impl Server {
             .progress(if ours { epoch.counter } else { u64::MAX })
     }
 
-    /// Which proxies hold the newest trust anchors.
+    /// The connected pods of which every stream has confirmed the newest trust anchors.
     #[must_use]
-    pub fn trust_confirmed(&self) -> Progress {
-        self.shared.state().hub.held_by(Kind::TrustBundle, DEFAULT)
+    pub fn trust_holders(&self) -> HashSet<PodRef> {
+        self.shared.state().hub.holders(Kind::TrustBundle, DEFAULT)
     }
 
     /// All streams, by pod.
@@ -269,6 +270,7 @@ fn open(
         shared,
         identity,
         address: peer.address,
+        until: peer.until,
         incoming: request.into_inner(),
         wake: Arc::new(Notify::new()),
         registered: None,
@@ -283,6 +285,7 @@ struct ProxyStream {
     shared: Arc<Shared>,
     identity: SpiffeId,
     address: IpAddr,
+    until: Option<Instant>,
     incoming: Streaming<DeltaDiscoveryRequest>,
     wake: Arc<Notify>,
     closing: watch::Receiver<bool>,
@@ -298,6 +301,7 @@ enum Event {
     Request(Option<DeltaDiscoveryRequest>),
     Due,
     Resumed,
+    Expired,
     Closing,
 }
 
@@ -354,6 +358,9 @@ impl ProxyStream {
                 () = sleep_until(paused.unwrap_or_else(Instant::now)), if paused.is_some() => {
                     Event::Resumed
                 }
+                () = sleep_until(self.until.unwrap_or_else(Instant::now)), if self.until.is_some() => {
+                    Event::Expired
+                }
                 _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
             };
             match event {
@@ -361,6 +368,11 @@ impl ProxyStream {
                 Event::Request(None) => return Ok(None),
                 Event::Due => {}
                 Event::Resumed => self.paused = None,
+                Event::Expired => {
+                    return Err(Status::unauthenticated(
+                        "the certificate of this connection has expired; connect with a new one",
+                    ));
+                }
                 Event::Closing => {
                     return Err(Status::unavailable("the control plane is going away"));
                 }

@@ -1,0 +1,109 @@
+//! Prometheus metrics, read off the state when they are asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use weft_certs::RotationPhase;
+
+use super::{Admin, Failure};
+
+type Labels = Vec<(&'static str, String)>;
+
+const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Failure> {
+    let mut registry = Registry::with_prefix("weft_control_plane");
+    streams(&admin, &mut registry);
+    objects(&admin, &mut registry);
+    certificates(&admin, &mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|error| {
+        Failure(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+        )
+    })?;
+    Ok(([(CONTENT_TYPE, CONTENT)], text))
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(value as f64);
+    registry.register(name, help, gauge);
+}
+
+fn streams(admin: &Admin, registry: &mut Registry) {
+    let epoch = admin.server.epoch().counter;
+    let proxies = admin.server.proxies();
+    let slowest = proxies.iter().map(|proxy| proxy.confirmed).min();
+    let refused: usize = proxies.iter().map(|proxy| proxy.refused.len()).sum();
+    let subscriptions: usize = proxies.iter().map(|proxy| proxy.subscriptions).sum();
+    let ready = u64::from(admin.server.is_ready());
+    gauge(registry, "ready", "Every source has been read", ready);
+    gauge(registry, "epoch", "Changes of the world published", epoch);
+    let help = "The epoch that every connected proxy has confirmed";
+    gauge(registry, "epoch_confirmed", help, slowest.unwrap_or(epoch));
+    gauge(
+        registry,
+        "proxies",
+        "Proxies connected",
+        proxies.len() as u64,
+    );
+    let help = "Names that proxies are subscribed to";
+    gauge(registry, "subscriptions", help, subscriptions as u64);
+    let help = "Resources that proxies refuse at present";
+    gauge(registry, "refused_resources", help, refused as u64);
+}
+
+fn objects(admin: &Admin, registry: &mut Registry) {
+    let objects = Family::<Labels, Gauge>::default();
+    for (kind, count) in admin.mesh.objects() {
+        let labels = vec![("kind", kind.to_string())];
+        objects.get_or_create(&labels).set(count as i64);
+    }
+    registry.register("objects", "Objects of the world", objects);
+    let findings = Family::<Labels, Gauge>::default();
+    for severity in ["error", "warning", "info"] {
+        findings
+            .get_or_create(&vec![("severity", severity.to_owned())])
+            .set(0);
+    }
+    for finding in admin.mesh.findings() {
+        findings
+            .get_or_create(&vec![("severity", finding.severity)])
+            .inc();
+    }
+    registry.register("diagnostics", "What is wrong with the objects", findings);
+}
+
+fn certificates(admin: &Admin, registry: &mut Registry) {
+    let expiry = admin.authority.expiry();
+    let help = "Time until the certificate authority's own certificate expires";
+    gauge(
+        registry,
+        "issuer_expires_in_seconds",
+        help,
+        expiry.left.as_secs(),
+    );
+    let help = "It is time to rotate the root";
+    gauge(registry, "issuer_expiry_alarm", help, expiry.alarm.into());
+    let phase = match admin.authority.phase() {
+        RotationPhase::Stable => 0,
+        RotationPhase::Announced { .. } => 1,
+        RotationPhase::Switched { .. } => 2,
+    };
+    let help = "Root rotation: 0 none, 1 new root announced, 2 issuer switched";
+    gauge(registry, "root_rotation_phase", help, phase);
+    let (issued, refused) = admin.authority.counts();
+    let help = "Certificates issued to pods since the start";
+    gauge(registry, "certificates_issued", help, issued);
+    let help = "Requests for certificates refused since the start";
+    gauge(registry, "certificates_refused", help, refused);
+}

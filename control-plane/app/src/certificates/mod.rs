@@ -1,0 +1,197 @@
+//! `CertificateService`: who proves to be a pod gets a certificate for its identity.
+//!
+//! claim → proof (join token, or the certificate of the connection) → the pod in the world, at the
+//! peer's address → CSR for exactly its identity → chain and trust anchors.
+
+mod address_budget;
+mod join;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
+use weft_certs::{Csr, CsrError};
+use weft_identity::{PodRef, SpiffeId};
+use weft_proto::ca::certificate_service_server::CertificateService;
+use weft_proto::ca::{IssueRequest, IssueResponse};
+use weft_xds::Peer;
+
+use crate::authority::{Authority, wire_bundle};
+use crate::mesh::{Mesh, PodFacts};
+use address_budget::AddressBudget;
+use join::{JoinRecords, Token};
+
+/// Requests that are worked on at once; the others are told to come back.
+const AT_ONCE: usize = 64;
+/// A pod's proxy may be faster than the source that tells of the pod.
+const POD_APPEARS: Duration = Duration::from_secs(2);
+
+pub(crate) struct Certificates {
+    authority: Arc<Authority>,
+    mesh: Arc<Mesh>,
+    ready: watch::Receiver<bool>,
+    records: Option<JoinRecords>,
+    at_once: Semaphore,
+    budget: AddressBudget,
+}
+
+impl Certificates {
+    /// `ready` becomes true once every source has listed.
+    pub fn new(
+        authority: Arc<Authority>,
+        mesh: Arc<Mesh>,
+        join_dir: Option<PathBuf>,
+        ready: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            authority,
+            mesh,
+            ready,
+            records: join_dir.map(JoinRecords::new),
+            at_once: Semaphore::new(AT_ONCE),
+            budget: AddressBudget::default(),
+        }
+    }
+
+    async fn answer(&self, request: Request<IssueRequest>) -> Result<IssueResponse, Status> {
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Err(Status::internal("the listener did not say who the peer is"));
+        };
+        if !*self.ready.borrow() {
+            return Err(Status::unavailable(
+                "no source has been read to its end yet",
+            ));
+        }
+        if !self.budget.spend(peer.address, Instant::now()) {
+            return Err(Status::resource_exhausted(format!(
+                "too many requests from {}",
+                peer.address
+            )));
+        }
+        let Ok(_permit) = self.at_once.try_acquire() else {
+            return Err(Status::unavailable("busy; try again shortly"));
+        };
+        let token = Token::of(request.metadata())?;
+        let claim = request.get_ref();
+        let pod = PodRef::new(&claim.namespace, &claim.pod)
+            .map_err(|error| Status::invalid_argument(format!("the claimed pod: {error}")))?;
+        let proof = self.prove(&peer, token, &pod)?;
+        let facts = self.pod(&pod).await?;
+        let identity = self.identity(&peer, &pod, &facts)?;
+        if let Proof::Certificate(presented) = &proof
+            && *presented != identity
+        {
+            return Err(Status::permission_denied(format!(
+                "the certificate is for {presented}, pod {pod} is {identity}"
+            )));
+        }
+        let csr = Csr::verify(&claim.csr, &identity).map_err(|error| csr_status(&error))?;
+        let used = match (&proof, &self.records) {
+            (Proof::Token(token), Some(records)) => Some(records.use_up(token)?),
+            _ => None,
+        };
+        let chain = self.authority.issue_to(&pod, &csr).map_err(|error| {
+            tracing::error!(%pod, "no certificate: {error}");
+            if let Some(used) = used {
+                used.give_back();
+            }
+            Status::unavailable(error.to_string())
+        })?;
+        tracing::info!(%pod, %identity, serial = %chain.serial(), "certificate issued");
+        let certificates = chain.certificates().iter();
+        Ok(IssueResponse {
+            chain: certificates
+                .map(|certificate| certificate.to_vec())
+                .collect(),
+            trust_bundle: Some(wire_bundle(&self.authority.bundle())),
+        })
+    }
+
+    fn prove(&self, peer: &Peer, token: Option<Token>, pod: &PodRef) -> Result<Proof, Status> {
+        match (&peer.identity, token) {
+            (Some(identity), _) => Ok(Proof::Certificate(identity.clone())),
+            (None, Some(token)) => {
+                let Some(records) = &self.records else {
+                    return Err(Status::unauthenticated(
+                        "join tokens are not accepted here (no --join-dir)",
+                    ));
+                };
+                records.check(&token, pod, self.authority.clock().now())?;
+                Ok(Proof::Token(token))
+            }
+            (None, None) => Err(Status::unauthenticated(
+                "show a certificate or a join token (authorization: Bearer TOKEN)",
+            )),
+        }
+    }
+
+    async fn pod(&self, pod: &PodRef) -> Result<PodFacts, Status> {
+        let mut changed = self.mesh.changed();
+        let appears = async {
+            loop {
+                if let Some(facts) = self.mesh.pod(pod) {
+                    return facts;
+                }
+                if changed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(POD_APPEARS, appears)
+            .await
+            .map_err(|_| Status::permission_denied(format!("there is no pod {pod}")))
+    }
+
+    fn identity(&self, peer: &Peer, pod: &PodRef, facts: &PodFacts) -> Result<SpiffeId, Status> {
+        let address = peer.address.to_canonical();
+        if !facts
+            .addresses
+            .iter()
+            .any(|own| own.to_canonical() == address)
+        {
+            return Err(Status::permission_denied(format!(
+                "the connection comes from {address}, which is no address of pod {pod}"
+            )));
+        }
+        let trust_domain = self.mesh.snapshot().trust_domain().clone();
+        SpiffeId::new(&trust_domain, pod.namespace(), &facts.service_account).map_err(|error| {
+            Status::failed_precondition(format!("pod {pod} has no identity: {error}"))
+        })
+    }
+}
+
+/// How a claim was proven.
+enum Proof {
+    Token(Token),
+    Certificate(SpiffeId),
+}
+
+fn csr_status(error: &CsrError) -> Status {
+    match error {
+        CsrError::OtherIdentity { .. } => Status::permission_denied(error.to_string()),
+        _ => Status::invalid_argument(error.to_string()),
+    }
+}
+
+#[tonic::async_trait]
+impl CertificateService for Certificates {
+    async fn issue(
+        &self,
+        request: Request<IssueRequest>,
+    ) -> Result<Response<IssueResponse>, Status> {
+        let claim = request.get_ref();
+        let claim = format!("{:?}/{:?}", claim.namespace, claim.pod);
+        match self.answer(request).await {
+            Ok(response) => Ok(Response::new(response)),
+            Err(status) => {
+                let (code, message) = (status.code(), status.message());
+                self.authority.count_refused();
+                tracing::warn!(claim, ?code, "certificate refused: {message}");
+                Err(status)
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Everything together: settings → listeners, tasks, shutdown.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server as GrpcServer;
+use weft_certs::{AuthoritySettings, Clock, KeyExchange, MeshTls, SystemClock};
+use weft_identity::SpiffeId;
+use weft_proto::ca::certificate_service_server::CertificateServiceServer;
+use weft_source::FolderSource;
+use weft_xds::{Limits, Server};
+
+use crate::admin::{Admin, AdminListener, router};
+use crate::authority::{Authority, wire_bundle};
+use crate::certificates::Certificates;
+use crate::mesh::Mesh;
+use crate::own_identity::OwnIdentity;
+use crate::root_rotation::RootRotation;
+use crate::settings::Run;
+use crate::tls_listener::TlsListener;
+
+/// Connections that have not ended by then are cut at shutdown.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// A proxy that does not answer pings is gone after both together.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// One stream and a few renewals per connection.
+const STREAMS_PER_CONNECTION: u32 = 16;
+/// Requests are small; an idle connection should be, too.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Largest request for a certificate.
+const MAX_CERTIFICATE_REQUEST: usize = 64 * 1024;
+
+/// A control plane that listens.
+pub struct ControlPlane {
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
+    server: Server,
+    goodbye: watch::Sender<bool>,
+    grpc: JoinSet<anyhow::Result<()>>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl ControlPlane {
+    /// Opens the CA, binds all listeners and begins to read the sources. Streams are served once
+    /// every source has been read.
+    ///
+    /// # Errors
+    /// State that cannot be used, an address that cannot be bound.
+    pub async fn start(settings: Run) -> anyhow::Result<Self> {
+        Self::start_at(settings, Arc::new(SystemClock)).await
+    }
+
+    /// As [`ControlPlane::start`], by another clock (for certificates; timers are tokio's).
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_at(settings: Run, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        prepare(&settings.state)?;
+        let authority = Authority::open(
+            &settings.state,
+            AuthoritySettings {
+                leaf_lifetime: settings.leaf_lifetime,
+                root_lifetime: settings.root_lifetime,
+                ..AuthoritySettings::new(settings.trust_domain.clone())
+            },
+            Arc::clone(&clock),
+        )?;
+        let authority = Arc::new(authority);
+        let replica = format!("{:08x}", rand::random::<u32>());
+        let trust = wire_bundle(&authority.bundle());
+        let server = Server::new(&replica, trust, Limits::default());
+        let compile = weft_compile::Settings {
+            trust_domain: settings.trust_domain.clone(),
+            address_ranges: settings.mesh_cidrs.clone(),
+        };
+        let mesh = Arc::new(Mesh::new(compile, server.clone()));
+        let own = OwnIdentity::new(
+            SpiffeId::control_plane(&settings.trust_domain),
+            Arc::clone(&authority),
+        )?;
+        let tls = MeshTls::new(
+            Arc::clone(authority.trust()),
+            Arc::clone(own.identity()),
+            Arc::clone(&clock),
+            KeyExchange::default(),
+        )?;
+        let mut this = Self {
+            addresses: Vec::new(),
+            admin_addresses: Vec::new(),
+            server: server.clone(),
+            goodbye: watch::Sender::new(false),
+            grpc: JoinSet::new(),
+            tasks: JoinSet::new(),
+        };
+        let (ready, is_ready) = watch::channel(false);
+        let certificates = Arc::new(Certificates::new(
+            Arc::clone(&authority),
+            Arc::clone(&mesh),
+            settings.join_dir.clone(),
+            is_ready,
+        ));
+        for address in &settings.listen {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}"))?;
+            let tls = TlsListener {
+                tls: tls.clone(),
+                clock: Arc::clone(&clock),
+            };
+            this.serve_grpc(listener, tls, &certificates)?;
+        }
+        let admin = Arc::new(Admin {
+            server: server.clone(),
+            mesh: Arc::clone(&mesh),
+            authority: Arc::clone(&authority),
+        });
+        for address in &settings.admin {
+            let listener = AdminListener::bind(address).await?;
+            this.admin_addresses.extend(listener.address());
+            let router = router(Arc::clone(&admin));
+            this.tasks
+                .spawn(async move { Ok(listener.serve(router).await?) });
+        }
+        let rotation = RootRotation {
+            authority,
+            mesh: Arc::clone(&mesh),
+            server,
+            renew_own: own.renewal(),
+        };
+        this.tasks.spawn(async move {
+            rotation.drive().await;
+            Ok(())
+        });
+        this.tasks.spawn(async move {
+            own.keep().await;
+            Ok(())
+        });
+        this.tasks.spawn(read(settings, mesh, ready));
+        Ok(this)
+    }
+
+    fn serve_grpc(
+        &mut self,
+        listener: TcpListener,
+        tls: TlsListener,
+        certificates: &Arc<Certificates>,
+    ) -> anyhow::Result<()> {
+        let address = listener.local_addr()?;
+        tracing::info!(%address, "serving streams and certificates");
+        self.addresses.push(address);
+        let (accepted, connections) = mpsc::channel(crate::tls_listener::READY);
+        self.tasks
+            .spawn(async move { tls.serve(listener, accepted).await });
+        let certificates = CertificateServiceServer::from_arc(Arc::clone(certificates))
+            .max_decoding_message_size(MAX_CERTIFICATE_REQUEST);
+        let mut goodbye = self.goodbye.subscribe();
+        let server = GrpcServer::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .add_service(self.server.service())
+            .add_service(certificates)
+            .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
+                // An error means that everything is being dropped anyway.
+                let _ = goodbye.wait_for(|goodbye| *goodbye).await;
+            });
+        self.grpc.spawn(async move { Ok(server.await?) });
+        Ok(())
+    }
+
+    /// Where the gRPC listeners are.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin interface is, as far as it is on TCP.
+    #[must_use]
+    pub fn admin_addresses(&self) -> &[SocketAddr] {
+        &self.admin_addresses
+    }
+
+    /// Runs until `shutdown`, then ends streams, and connections within a few seconds.
+    ///
+    /// # Errors
+    /// A part that cannot go on.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = shutdown => {}
+            Some(ended) = self.tasks.join_next() => {
+                ended.context("a task of the control plane panicked")??;
+                anyhow::bail!("a task of the control plane ended unexpectedly");
+            }
+            Some(ended) = self.grpc.join_next() => {
+                ended.context("the gRPC server panicked")??;
+                anyhow::bail!("the gRPC server ended unexpectedly");
+            }
+        }
+        tracing::info!("shutting down");
+        self.goodbye.send_replace(true);
+        self.server.close();
+        let ended = async { while self.grpc.join_next().await.is_some() {} };
+        if timeout(GOODBYE, ended).await.is_err() {
+            tracing::warn!("connections were still open at the end");
+        }
+        Ok(())
+    }
+}
+
+/// Reads the sources and follows them.
+async fn read(settings: Run, mesh: Arc<Mesh>, ready: watch::Sender<bool>) -> anyhow::Result<()> {
+    let (source, first) = FolderSource::open(settings.sources)
+        .await
+        .context("cannot read the sources")?;
+    tracing::info!(objects = first.changes.len(), "the sources have been read");
+    mesh.open(first);
+    ready.send_replace(true);
+    mesh.follow(source).await;
+    anyhow::bail!("the watch of the sources ended")
+}
+
+fn prepare(state: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .with_context(|| format!("cannot create {}", state.display()))
+}

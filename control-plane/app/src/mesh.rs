@@ -1,0 +1,222 @@
+//! The world as this process knows it: batches of the source go in, get compiled and published;
+//! questions about objects are answered.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use weft_compile::{Compiler, Settings, Snapshot};
+use weft_identity::PodRef;
+use weft_model::{Change, Kind, Object, ObjectKey, Severity, Spec};
+use weft_source::{Batch, Diagnostic, FolderSource, Locator};
+use weft_xds::{Epoch, Server};
+
+use crate::coalescer::Coalescer;
+use crate::findings::{Finding, FindingLog};
+
+/// What the certificate service needs to know about a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodFacts {
+    pub service_account: Arc<str>,
+    pub addresses: Vec<IpAddr>,
+}
+
+pub(crate) struct Mesh {
+    state: Mutex<State>,
+    server: Server,
+    /// Counts what was taken in.
+    changed: watch::Sender<u64>,
+}
+
+struct State {
+    compiler: Compiler,
+    /// By object: the epoch in which its present content was compiled.
+    epochs: HashMap<ObjectKey, Epoch>,
+    source_diagnostics: Vec<Diagnostic>,
+    locator: Locator,
+    log: FindingLog,
+}
+
+impl Mesh {
+    pub fn new(settings: Settings, server: Server) -> Self {
+        Self {
+            state: Mutex::new(State {
+                compiler: Compiler::new(settings),
+                epochs: HashMap::new(),
+                source_diagnostics: Vec::new(),
+                locator: Locator::default(),
+                log: FindingLog::default(),
+            }),
+            server,
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the source lists first; streams are served from then on.
+    pub fn open(&self, batch: Batch) {
+        self.state().take_diagnostics(&batch);
+        self.take_in(batch.changes);
+    }
+
+    /// Follows the source until it ends.
+    pub async fn follow(&self, mut source: FolderSource) {
+        let mut waiting = Coalescer::default();
+        loop {
+            let due = waiting.due();
+            let timer = sleep_until(due.unwrap_or_else(Instant::now));
+            tokio::select! {
+                batch = source.next() => match batch {
+                    Some(batch) => {
+                        self.state().take_diagnostics(&batch);
+                        waiting.add(batch.changes, Instant::now());
+                    }
+                    None => return,
+                },
+                () = timer, if due.is_some() => self.take_in(waiting.take()),
+            }
+        }
+    }
+
+    /// Compiles and publishes.
+    fn take_in(&self, changes: Vec<Change>) {
+        let mut state = self.state();
+        let renewed = state.renewed(&changes);
+        let gone = changes.iter().filter_map(|change| match change {
+            Change::Delete(key) => Some(key.clone()),
+            Change::Upsert(_) => None,
+        });
+        let gone: Vec<ObjectKey> = gone.collect();
+        let first = !self.server.is_ready();
+        let delta = state.compiler.apply(changes);
+        let snapshot = Arc::new(state.compiler.snapshot().clone());
+        let epoch = self.server.publish(snapshot, (!first).then_some(&delta));
+        for key in gone {
+            state.epochs.remove(&key);
+        }
+        for key in renewed {
+            state.epochs.insert(key, epoch.clone());
+        }
+        state.update_log();
+        tracing::debug!(%epoch, changed = delta.changed.len(), removed = delta.removed.len(), "published");
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Changes whenever an answer of this may.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// What is known of a pod. `None`: no such pod.
+    pub fn pod(&self, pod: &PodRef) -> Option<PodFacts> {
+        let key = ObjectKey::new(Kind::Pod, pod.namespace(), pod.name());
+        match &self.state().compiler.world().object(&key)?.spec {
+            Spec::Pod(pod) => Some(PodFacts {
+                service_account: Arc::clone(&pod.service_account),
+                addresses: pod.ips.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The pods that run a proxy.
+    pub fn meshed_pods(&self) -> Vec<PodRef> {
+        let state = self.state();
+        let pods = state.compiler.world().of_kind(Kind::Pod);
+        let meshed = pods.filter(|pod| matches!(&pod.spec, Spec::Pod(pod) if pod.meshed));
+        meshed
+            .filter_map(|pod| PodRef::new(&pod.key.namespace, &pod.key.name).ok())
+            .collect()
+    }
+
+    /// The epoch in which the object's present content was compiled. `None`: no such object.
+    pub fn epoch_of(&self, key: &ObjectKey) -> Option<Epoch> {
+        self.state().epochs.get(key).cloned()
+    }
+
+    /// How many objects there are of each kind.
+    pub fn objects(&self) -> Vec<(Kind, usize)> {
+        let state = self.state();
+        let count = |kind| (kind, state.compiler.world().of_kind(kind).count());
+        Kind::ALL.into_iter().map(count).collect()
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.state().compiler.snapshot().clone()
+    }
+
+    /// Everything that is wrong: source, compile, then what proxies refused.
+    pub fn findings(&self) -> Vec<Finding> {
+        let located = self.state().located();
+        let mut findings: Vec<Finding> = located.iter().map(Finding::from).collect();
+        for proxy in self.server.proxies() {
+            findings.extend(proxy.refused.iter().map(Finding::from));
+        }
+        findings
+    }
+
+    /// What keeps an object, as it is written now, from being read: errors of the source.
+    pub fn unreadable(&self, key: &ObjectKey) -> Vec<Finding> {
+        let state = self.state();
+        let of_object = |diagnostic: &&Diagnostic| {
+            let subject = diagnostic.subject.as_ref();
+            diagnostic.severity == Severity::Error
+                && subject.is_some_and(|subject| {
+                    *subject.kind == *key.kind.as_str()
+                        && subject.namespace == key.namespace
+                        && subject.name == key.name
+                })
+        };
+        let diagnostics = state.source_diagnostics.iter().filter(of_object);
+        diagnostics.map(Finding::from).collect()
+    }
+}
+
+impl State {
+    fn take_diagnostics(&mut self, batch: &Batch) {
+        self.source_diagnostics.clone_from(&batch.diagnostics);
+        self.locator = batch.locator.clone();
+        if batch.changes.is_empty() {
+            self.update_log();
+        }
+    }
+
+    /// The objects whose content these changes make another.
+    fn renewed(&self, changes: &[Change]) -> Vec<ObjectKey> {
+        let world = self.compiler.world();
+        let is_new = |new: &Arc<Object>| {
+            let old = world.object(&new.key);
+            old.is_none_or(|old| old.spec != new.spec || old.problems != new.problems)
+        };
+        let upserts = changes.iter().filter_map(|change| match change {
+            Change::Upsert(object) => Some(object),
+            Change::Delete(_) => None,
+        });
+        upserts
+            .filter(|o| is_new(o))
+            .map(|o| o.key.clone())
+            .collect()
+    }
+
+    fn located(&self) -> BTreeSet<Diagnostic> {
+        let compiled = self.compiler.diagnostics();
+        let compiled = compiled.iter().map(|finding| self.locator.locate(finding));
+        self.source_diagnostics
+            .iter()
+            .cloned()
+            .chain(compiled)
+            .collect()
+    }
+
+    fn update_log(&mut self) {
+        let located = self.located();
+        self.log.update(located);
+    }
+}

@@ -1,0 +1,79 @@
+//! Drives a root rotation: looks at what the proxies have confirmed, and lets the CA go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+use weft_certs::{Confirmed, RotationPhase};
+use weft_xds::Server;
+
+use crate::authority::Authority;
+use crate::mesh::Mesh;
+
+/// How often to look whether a deadline has passed.
+const TICK: Duration = Duration::from_secs(1);
+
+pub(crate) struct RootRotation {
+    pub authority: Arc<Authority>,
+    pub mesh: Arc<Mesh>,
+    pub server: Server,
+    /// Wakes the renewal of the control plane's own certificate.
+    pub renew_own: Arc<Notify>,
+}
+
+impl RootRotation {
+    /// Drives for ever.
+    pub async fn drive(&self) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // A tick bounds how often this looks at all proxies; phases last many ticks.
+            ticks.tick().await;
+            if self.authority.phase() != RotationPhase::Stable {
+                self.advance();
+            }
+        }
+    }
+
+    fn advance(&self) {
+        match self
+            .authority
+            .advance_rotation(self.confirmed(), &self.server)
+        {
+            Ok(None) => {}
+            Ok(Some(phase)) => {
+                tracing::info!("root rotation: {phase}");
+                if matches!(phase, RotationPhase::Switched { .. }) {
+                    self.renew_own.notify_one();
+                }
+            }
+            Err(error) => tracing::error!("root rotation cannot go on: {error}"),
+        }
+    }
+
+    /// What every pod that runs a proxy has confirmed, whether it is connected or not: one that is
+    /// away may come back with what it had.
+    fn confirmed(&self) -> Confirmed {
+        let pods = self.mesh.meshed_pods();
+        match self.authority.phase() {
+            RotationPhase::Stable => Confirmed::Nothing,
+            RotationPhase::Announced { .. } => {
+                let hash = self.authority.bundle_hash();
+                let holders = self.server.trust_holders();
+                if pods.iter().all(|pod| holders.contains(pod)) {
+                    Confirmed::Bundle(hash)
+                } else {
+                    Confirmed::Nothing
+                }
+            }
+            RotationPhase::Switched { .. } => {
+                if pods.iter().all(|pod| self.authority.has_renewed(pod)) {
+                    Confirmed::Leaves
+                } else {
+                    Confirmed::Nothing
+                }
+            }
+        }
+    }
+}

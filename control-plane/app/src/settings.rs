@@ -1,0 +1,196 @@
+//! The command line and environment, and what is made of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use weft_identity::TrustDomain;
+
+/// The control plane of the Weft service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "weft-control-plane", version)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: read the sources, issue certificates, stream configuration to proxies.
+    ///
+    /// Runs until SIGTERM or SIGINT. Logs go to stderr.
+    Run(Box<Run>),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A folder (with its subfolders) or file of YAML; repeat it for several, which make up one
+    /// world. Changes are followed while it runs.
+    #[arg(
+        long = "source",
+        value_name = "PATH",
+        required = true,
+        env = "WEFT_SOURCE"
+    )]
+    pub sources: Vec<PathBuf>,
+
+    /// Where the certificate authority keeps its key and state (mode 0600, directory 0700), and
+    /// where `trust-bundle.pem` is written for proxies to start with. Losing it means a new mesh
+    /// identity for everyone: keep it.
+    #[arg(long, value_name = "DIR", env = "WEFT_STATE")]
+    pub state: PathBuf,
+
+    /// Where join records lie: `<sha256 of the token>.json` with `namespace`, `pod` and `expires`
+    /// (Unix seconds) lets one pod fetch its first certificate once. Without it, only renewals are
+    /// served.
+    #[arg(long, value_name = "DIR", env = "WEFT_JOIN_DIR")]
+    pub join_dir: Option<PathBuf>,
+
+    /// Address of the gRPC listener (TLS 1.3; stream and certificates). Repeat it for several.
+    #[arg(
+        long = "listen",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:15010",
+        env = "WEFT_LISTEN"
+    )]
+    pub listen: Vec<SocketAddr>,
+
+    /// Address of the admin interface (HTTP, JSON), `unix:PATH` or a loopback `IP:PORT`. Repeat it
+    /// for several. Who reaches it may rotate the root.
+    #[arg(long = "admin", value_name = "ADDRESS", env = "WEFT_ADMIN")]
+    pub admin: Vec<AdminAddress>,
+
+    /// The trust domain of all identities.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "cluster.local",
+        env = "WEFT_TRUST_DOMAIN"
+    )]
+    pub trust_domain: TrustDomain,
+
+    /// Addresses of pods and Services, in CIDR form, where no MeshConfig names them: a proxy never
+    /// passes traffic for an unknown one of these through unencrypted.
+    #[arg(long = "mesh-cidr", value_name = "CIDR", env = "WEFT_MESH_CIDR")]
+    pub mesh_cidrs: Vec<IpNet>,
+
+    /// How long a workload certificate lives, such as `24h` or `90s`. Renewed at about two thirds
+    /// of it. Also the longest grace of each phase of a root rotation.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "WEFT_LEAF_LIFETIME")]
+    pub leaf_lifetime: Duration,
+
+    /// How long a root lives that the control plane makes itself.
+    #[arg(long, value_name = "DURATION", default_value = "87600h", value_parser = duration, env = "WEFT_ROOT_LIFETIME")]
+    pub root_lifetime: Duration,
+
+    /// What is logged, as `level` or `target=level` separated by commas.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "WEFT_LOG")]
+    pub log: String,
+
+    /// Log lines as JSON.
+    #[arg(long, env = "WEFT_LOG_JSON")]
+    pub log_json: bool,
+}
+
+/// Where the admin interface listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A socket file, readable by its owner only.
+    Unix(PathBuf),
+    /// A loopback address.
+    Tcp(SocketAddr),
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| format!("{text:?} is neither unix:PATH nor IP:PORT"))?;
+        if !address.ip().is_loopback() {
+            return Err(format!(
+                "{address} is not a loopback address: the admin interface has no access control"
+            ));
+        }
+        Ok(Self::Tcp(address))
+    }
+}
+
+/// `h`, `m`, `s` and `ms` parts, as in the Gateway API (GEP-2257); not zero.
+fn duration(text: &str) -> Result<Duration, String> {
+    let fault = || format!("{text:?} is not a duration such as 90s, 10m or 24h");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at(letters);
+        let millis: u64 = match unit {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1000,
+            "ms" => 1,
+            _ => return Err(fault()),
+        };
+        let number: u64 = number.parse().map_err(|_| fault())?;
+        let part = number.checked_mul(millis).ok_or_else(fault)?;
+        total += Duration::from_millis(part);
+        rest = after;
+    }
+    if total.is_zero() {
+        return Err(fault());
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_defaults_hold() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+        let line = [
+            "weft-control-plane",
+            "run",
+            "--source",
+            "a",
+            "--source",
+            "b",
+            "--state",
+            "s",
+        ];
+        let Command::Run(run) = CommandLine::parse_from(line).command;
+        assert_eq!(run.sources, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(run.leaf_lifetime, Duration::from_secs(24 * 3600));
+        assert_eq!(run.trust_domain.as_str(), "cluster.local");
+    }
+
+    #[test]
+    fn an_admin_address_is_a_socket_file_or_loopback() {
+        assert_eq!("unix:/a".parse(), Ok(AdminAddress::Unix("/a".into())));
+        assert!("127.0.0.1:15011".parse::<AdminAddress>().is_ok());
+        assert!("0.0.0.0:15011".parse::<AdminAddress>().is_err());
+        assert!("/a".parse::<AdminAddress>().is_err());
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        for text in ["", "0s", "5", "1d", "s", "99999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
