@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -127,7 +127,9 @@ impl Mesh {
         drop(self.stdin.take());
         self.outer.wait().await?;
         std::fs::remove_dir_all(&self.options.run_dir)
-            .with_context(|| format!("removing {}", self.options.run_dir.display()))
+            .with_context(|| format!("removing {}", self.options.run_dir.display()))?;
+        std::fs::remove_file(lock_path(&self.options.run_dir)?)?;
+        Ok(())
     }
 
     async fn wait_for_supervisor(&mut self, layout: &Layout) -> anyhow::Result<()> {
@@ -174,12 +176,16 @@ fn check(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn lock_path(run_dir: &Path) -> anyhow::Result<PathBuf> {
+    let name = run_dir.file_name().context("the run directory has no name")?.to_string_lossy();
+    Ok(run_dir.with_file_name(format!(".{name}.lock")))
+}
+
 /// Takes the run directory for this process and removes what a dead owner left there.
 fn claim(run_dir: &Path) -> anyhow::Result<File> {
-    let parent = run_dir.parent().context("the run directory has no parent")?;
-    std::fs::create_dir_all(parent)?;
-    let name = run_dir.file_name().context("the run directory has no name")?.to_string_lossy();
-    let lock = File::create(parent.join(format!(".{name}.lock")))?;
+    let path = lock_path(run_dir)?;
+    std::fs::create_dir_all(path.parent().unwrap_or(run_dir))?;
+    let lock = File::create(path)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("another mesh runs in {}", run_dir.display()))?;
     if run_dir.exists() {

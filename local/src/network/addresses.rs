@@ -7,6 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::workload::Key;
 
+/// Everything that is handed out here: the mesh's own addresses.
+pub const RANGES: [&str; 4] =
+    ["10.244.0.0/16", "fd00:10:244::/64", "10.96.0.0/16", "fd00:10:96::/112"];
+
 /// An IPv4 and an IPv6 address that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pair {

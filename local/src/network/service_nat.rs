@@ -41,7 +41,7 @@ pub fn ruleset(forwards: &[Forward]) -> String {
         let choices = choices.join(", ");
         let _ = writeln!(
             chains,
-            "  chain s{number} {{ numgen random mod {count} vmap {{ {choices} }} }}"
+            "  chain s{number} {{ numgen random mod {count} vmap {{ {choices} }}; }}"
         );
         for (index, (ip, port)) in forward.targets.iter().enumerate() {
             let (keyword, bracketed) = match ip {
@@ -49,7 +49,7 @@ pub fn ruleset(forwards: &[Forward]) -> String {
                 IpAddr::V6(ip) => ("ip6", format!("[{ip}]")),
             };
             let target = format!("meta l4proto {protocol} dnat {keyword} to {bracketed}:{port}");
-            let _ = writeln!(chains, "  chain s{number}e{index} {{ {target} }}");
+            let _ = writeln!(chains, "  chain s{number}e{index} {{ {target}; }}");
             let hairpin = format!("{ip} . {ip}, ");
             if !hairpins[family].contains(&hairpin) {
                 hairpins[family].push_str(&hairpin);
@@ -76,8 +76,14 @@ table inet weft-services {{
     ip daddr . meta l4proto . th dport vmap @v4
     ip6 daddr . meta l4proto . th dport vmap @v6
   }}
-  chain prerouting {{ type nat hook prerouting priority dstnat; jump services }}
-  chain output {{ type nat hook output priority dstnat; jump services }}
+  chain prerouting {{
+    type nat hook prerouting priority dstnat
+    jump services
+  }}
+  chain output {{
+    type nat hook output priority -100
+    jump services
+  }}
   chain postrouting {{
     type nat hook postrouting priority srcnat
     ct status dnat ip saddr . ip daddr @loop4 masquerade
@@ -130,9 +136,9 @@ mod tests {
         for line in [
             "map v4 { type ipv4_addr . inet_proto . inet_service : verdict; \
              elements = { 10.96.0.10 . tcp . 80 : goto s0 }; }",
-            "chain s0 { numgen random mod 2 vmap { 0 : goto s0e0, 1 : goto s0e1 } }",
-            "chain s0e1 { meta l4proto tcp dnat ip to 10.244.0.11:8080 }",
-            "chain s1e0 { meta l4proto tcp dnat ip6 to [fd00:10:244::a]:8080 }",
+            "chain s0 { numgen random mod 2 vmap { 0 : goto s0e0, 1 : goto s0e1 }; }",
+            "chain s0e1 { meta l4proto tcp dnat ip to 10.244.0.11:8080; }",
+            "chain s1e0 { meta l4proto tcp dnat ip6 to [fd00:10:244::a]:8080; }",
             "elements = { 10.244.0.10 . 10.244.0.10, 10.244.0.11 . 10.244.0.11 };",
         ] {
             assert!(rules.contains(line), "{line}\nis not in\n{rules}");

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rustix::mount::{MountFlags, mount};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -17,7 +16,7 @@ use super::pause::POD_WEFT_DIR;
 use super::probe::{PROXY_HEALTH_PORT, Probe, Probes};
 use super::sandbox::Run;
 use crate::http;
-use crate::network::GATEWAY_V4;
+use crate::network::{GATEWAY_V4, GATEWAY_V6};
 use crate::supervisor::cluster::{Cluster, PodOrder};
 use crate::supervisor::control_plane;
 use crate::workload::template::{PROXY_UID, Restart};
@@ -40,7 +39,10 @@ pub fn admin_socket(dir: &Path) -> std::path::PathBuf {
 /// nowhere.
 pub async fn intercept(cluster: &Cluster, at: &Surroundings) -> anyhow::Result<()> {
     let proxy = cluster.options.binaries.proxy.display().to_string();
-    let argv = vec![proxy, "init".to_owned(), "--proxy-uid".to_owned(), PROXY_UID.to_string()];
+    let mut argv = vec![proxy, "init".to_owned(), "--proxy-uid".to_owned(), PROXY_UID.to_string()];
+    // The bridge is this cluster's node: its DNS is asked over TCP, too, and is no part of the mesh.
+    let node = format!("{GATEWAY_V4}/32,{GATEWAY_V6}/128");
+    argv.extend(["--exclude-outbound-cidrs".to_owned(), node]);
     let run = Run {
         argv,
         env: Vec::new(),
@@ -61,13 +63,7 @@ pub fn process(cluster: &Cluster, order: &PodOrder, dir: &Path) -> anyhow::Resul
     let weft = dir.join("weft");
     let state = weft.join("state");
     std::fs::create_dir_all(&state)?;
-    mount("tmpfs", &state, "tmpfs", MountFlags::empty(), c"mode=700,size=64m")
-        .or_else(|error| match error {
-            // The pod's folder is in memory already; a mount of its own is for the limit.
-            rustix::io::Errno::PERM => Ok(()),
-            error => Err(error),
-        })
-        .context("mounting the proxy's state")?;
+    // In memory, as the whole folder of the pod is, and there for as long as the pod.
     own(&state, 0o700)?;
     own(&weft, 0o755)?;
     let token = weft.join("token");

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::cluster::Cluster;
 use crate::network::GATEWAY_V4;
+use crate::network::addresses::RANGES;
 use crate::options::Layout;
 use crate::pod::backoff::Backoff;
 
@@ -90,6 +91,7 @@ fn spawn(cluster: &Cluster) -> anyhow::Result<Child> {
         .arg(format!("unix:{}", layout.control_plane_admin().display()))
         .arg("--trust-domain")
         .arg(&options.trust_domain)
+        .args(RANGES.iter().flat_map(|range| ["--mesh-cidr", range]))
         .args(&options.control_plane_args)
         .envs(&options.env)
         .stdin(Stdio::null())

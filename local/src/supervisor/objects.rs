@@ -77,6 +77,9 @@ fn pod_object(pod: &PodState) -> Value {
     metadata["labels"] = json!(labels);
     let mut annotations = template.annotations.clone();
     annotations.insert(GENERATED_ANNOTATION.to_owned(), "true".to_owned());
+    if order.meshed {
+        annotations.insert("mesh.weft.dev/status".to_owned(), "injected".to_owned());
+    }
     metadata["annotations"] = json!(annotations);
     if let Some(deleting) = pod.deleting {
         metadata["deletionTimestamp"] = json!(timestamp(deleting));

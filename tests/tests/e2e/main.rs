@@ -1,0 +1,22 @@
+//! The end-to-end suite: real proxies and a real control plane on this machine. `cargo test --test
+//! e2e` runs it after `cargo build --workspace --bins`; see `weft_tests::runner` for its flags.
+
+mod interception;
+mod machine;
+mod mesh;
+mod shop;
+mod under_load;
+mod wrong_input;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let suites = [
+        machine::tests(),
+        mesh::tests(),
+        interception::tests(),
+        wrong_input::tests(),
+        under_load::tests(),
+    ];
+    weft_tests::runner::main(&suites.concat())
+}
