@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::status::PolicyStatus;
 use crate::target::{TargetRef, WorkloadSelector};
 
+/// A word, with a `*` at its beginning or end at most.
+const WORD: &str = r"^(\*|\*?[^*]+\*?)$";
+/// The same for SPIFFE IDs.
+const PRINCIPAL: &str = r"^(spiffe://[^*]*\*?|\*[^*]*\*?)$";
+/// The same for paths.
+const PATH: &str = r"^(/[^*]*\*?|\*[^*]*\*?)$";
+/// RFC 9110, section 5.1.
+const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$";
+
 /// Says who may call a workload and what they may ask of it.
 ///
 /// As soon as one ALLOW policy applies to a workload, everything that no ALLOW policy matches is
@@ -86,40 +95,47 @@ pub struct AuthorizationRule {
 /// without one (plaintext) has none, and is matched by none of them, `*` included.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("minProperties" = 1))]
 pub struct Source {
     /// SPIFFE IDs, like `spiffe://cluster.local/ns/shop/sa/web`; with a `*` at the end or the
     /// beginning, every ID that begins or ends with the rest; `*`, any authenticated caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(max = 2048), pattern(PRINCIPAL))
+    )]
     pub principals: Option<Vec<String>>,
     /// SPIFFE IDs that must not be the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(max = 2048), pattern(PRINCIPAL))
+    )]
     pub not_principals: Option<Vec<String>>,
     /// Namespaces of the mesh that the caller runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 512), pattern(WORD)))]
     pub namespaces: Option<Vec<String>>,
     /// Namespaces that the caller must not run in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 512), pattern(WORD)))]
     pub not_namespaces: Option<Vec<String>>,
     /// Service accounts that the caller runs as: `name` in the policy's namespace, or
     /// `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 512), pattern(WORD)))]
     pub service_accounts: Option<Vec<String>>,
     /// Service accounts that the caller must not run as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 512), pattern(WORD)))]
     pub not_service_accounts: Option<Vec<String>>,
     /// Addresses that the connection comes from: an address or a CIDR block, IPv4 or IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 49)))]
     pub ip_blocks: Option<Vec<String>>,
     /// Addresses that the connection must not come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 49)))]
     pub not_ip_blocks: Option<Vec<String>>,
 }
 
@@ -128,32 +144,33 @@ pub struct Source {
 /// ALLOW with such a field never matches, and a DENY matches by its other fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("minProperties" = 1))]
 pub struct Operation {
     /// HTTP methods, in capitals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(length(min = 1, max = 32), inner(length(max = 512), pattern(WORD)))]
     pub methods: Option<Vec<String>>,
     /// HTTP methods that must not be the request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(length(min = 1, max = 32), inner(length(max = 512), pattern(WORD)))]
     pub not_methods: Option<Vec<String>>,
     /// Paths without the query, after normalisation: exact (`/health`), or with a `*` at the end
     /// (`/api/*`) or the beginning (`*.png`). gRPC: `/package.Service/Method`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 2048), pattern(PATH)))]
     pub paths: Option<Vec<String>>,
     /// Paths that must not be the request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 2048), pattern(PATH)))]
     pub not_paths: Option<Vec<String>>,
     /// Hosts that the request names (`Host`, `:authority`), without the port: exact, or with a `*`
     /// at its beginning or end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 512), pattern(WORD)))]
     pub hosts: Option<Vec<String>>,
     /// Hosts that must not be the request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 512), pattern(WORD)))]
     pub not_hosts: Option<Vec<String>>,
     /// Headers that the request must carry, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,7 +195,7 @@ pub struct Operation {
 #[serde(rename_all = "camelCase")]
 pub struct HeaderCondition {
     /// The header's name; case does not matter.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(max = 256), pattern(HEADER_NAME))]
     pub name: String,
     /// Values, one of which the header must have: exact, or with a `*` at the beginning or end.
     /// Left out: it is enough that the header is there.

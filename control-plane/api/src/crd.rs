@@ -42,6 +42,8 @@ mod tests {
                 to_yaml(&crd).unwrap(),
                 "{file} is out of date: {message}"
             );
+            let read: serde_json::Value = serde_saphyr::from_str(&written).unwrap();
+            assert_eq!(read, serde_json::to_value(&crd).unwrap(), "{file}");
             expected.push(file.to_owned());
         }
         let mut present: Vec<String> = std::fs::read_dir(folder)

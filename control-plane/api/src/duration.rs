@@ -74,6 +74,7 @@ impl JsonSchema for Duration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "maxLength": 32,
             "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$",
         })
     }

@@ -33,7 +33,7 @@ use crate::target::WorkloadSelector;
 )]
 #[x_kube(validation = Rule::new("has(self.mtls) || has(self.portLevelMtls)").message("one of mtls and portLevelMtls must be given"))]
 #[x_kube(validation = Rule::new("!has(self.portLevelMtls) || has(self.selector)").message("portLevelMtls needs a selector: ports are those of certain pods"))]
-#[x_kube(validation = Rule::new("!has(self.portLevelMtls) || self.portLevelMtls.all(port, port.matches('^[1-9][0-9]{0,4}$') && int(port) <= 65535)").message("the keys of portLevelMtls are port numbers"))]
+#[x_kube(validation = Rule::new("!has(self.portLevelMtls) || self.portLevelMtls.all(port, 0 < int(port) && int(port) <= 65535)").message("the keys of portLevelMtls are port numbers"))]
 pub struct PeerAuthenticationSpec {
     /// The pods that this applies to. Left out: those of the namespace (in the root namespace: of
     /// the mesh).

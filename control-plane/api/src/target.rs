@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +16,17 @@ pub struct WorkloadSelector {
 }
 
 /// Names an object of the policy's own namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(!has(self.kind) || self.kind == 'Service') && (!has(self.group) || self.group == '')").message("only a Service (group \"\") can be a target"))]
 pub struct TargetRef {
     /// The API group of the target: "" (the default), which is that of Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub group: Option<String>,
     /// The kind of the target: `Service` (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub kind: Option<String>,
     /// The name of the target.
     #[schemars(length(min = 1, max = 253))]

@@ -73,8 +73,10 @@ pub enum LoadBalancingAlgorithm {
 
 /// Limits of one calling proxy towards the Service. A request over a limit is answered 503 at
 /// once, with the flag `overloaded`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.connectTimeout) || duration(self.connectTimeout) > duration('0s')").message("connectTimeout must be longer than 0s"))]
+#[x_kube(validation = Rule::new("!has(self.idleTimeout) || duration(self.idleTimeout) > duration('0s')").message("idleTimeout must be longer than 0s"))]
 pub struct Connections {
     /// Connections at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,8 +99,11 @@ pub struct Connections {
 }
 
 /// When a failing endpoint is left alone for a while.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.baseEjectionTime) || duration(self.baseEjectionTime) > duration('0s')").message("baseEjectionTime must be longer than 0s"))]
+#[x_kube(validation = Rule::new("!has(self.maxEjectionTime) || duration(self.maxEjectionTime) > duration('0s')").message("maxEjectionTime must be longer than 0s"))]
+#[x_kube(validation = Rule::new("!(has(self.baseEjectionTime) && has(self.maxEjectionTime)) || duration(self.baseEjectionTime) <= duration(self.maxEjectionTime)").message("maxEjectionTime must not be shorter than baseEjectionTime"))]
 pub struct OutlierDetection {
     /// Failures in a row (5xx, gRPC UNAVAILABLE and the like, resets, connect failures) after
     /// which the endpoint is ejected. Default 5.
@@ -119,8 +124,9 @@ pub struct OutlierDetection {
 
 /// What is sent again. A request that the application never got is sent elsewhere whatever stands
 /// here; one that it may have got only if its method is idempotent or it is declared safe.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.perTryTimeout) || duration(self.perTryTimeout) > duration('0s')").message("perTryTimeout must be longer than 0s"))]
 pub struct Retries {
     /// How often a request is sent again at most; 0 turns retries off. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,8 +208,11 @@ pub enum GrpcCode {
 }
 
 /// The pause before an attempt: random, up to `base` doubled each time, never over `max`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.base) || duration(self.base) > duration('0s')").message("base must be longer than 0s"))]
+#[x_kube(validation = Rule::new("!has(self.max) || duration(self.max) > duration('0s')").message("max must be longer than 0s"))]
+#[x_kube(validation = Rule::new("!(has(self.base) && has(self.max)) || duration(self.base) <= duration(self.max)").message("max must not be shorter than base"))]
 pub struct Backoff {
     /// Before the first retry. Default 25ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]

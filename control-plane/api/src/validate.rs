@@ -1,9 +1,9 @@
 //! Rules that one typed object must obey by itself, beyond its types.
 //!
-//! For Weft's kinds these are the CEL and range rules of the CRDs, so that a folder and an API
-//! server refuse the same objects; for Kubernetes and Gateway API kinds those of the API server
-//! that a mesh depends on. Addresses and ports are checked where they are parsed, on the way into
-//! the model.
+//! For Weft's kinds these are the rules of the CRDs (CEL, ranges, patterns) but for the lengths of
+//! texts, so that a folder and an API server refuse the same objects; for Kubernetes and Gateway
+//! API kinds those of the API server that a mesh depends on. Addresses and ports are checked where
+//! they are parsed, on the way into the model.
 
 mod kubernetes;
 mod names;
