@@ -13,7 +13,9 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::transport::Channel;
-use weft_certs::{Clock, MeshTls, PeerRole, RotationSchedule, TrustBundle};
+use weft_certs::{
+    Clock, KeyExchange, MeshTls, PeerRole, RotationSchedule, TrustBundle, WorkloadIdentity,
+};
 use weft_identity::NameError;
 use weft_proxy_config::Writer;
 
@@ -38,6 +40,8 @@ enum StreamEnd {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Issue(#[from] IssueError),
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
     #[error("the control plane ended the stream: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<tonic::Status>),
     #[error("the control plane ended the stream")]
@@ -145,34 +149,55 @@ impl Client {
 
     /// A connection that shows a valid certificate.
     async fn open(&mut self) -> Result<Channel, StreamEnd> {
-        let channel = self.connect().await?;
-        let now = self.clock.now();
-        let identity = self.tls.identity().current();
-        let valid = identity.is_some_and(|identity| is_valid(&identity, now));
-        if valid && !self.renewal_due() {
+        let own = self.tls.clone();
+        if !self.has_usable_identity() {
+            // A certificate that is of no use must not be shown.
+            let channel = self.connect(&self.anonymous()?).await?;
+            let issued = issue(self.settings.clone(), channel, Proof::Token);
+            let issued = self.meanwhile(issued).await?;
+            self.take_issued(issued);
+            return Ok(self.connect(&own).await?);
+        }
+        let channel = self.connect(&own).await?;
+        if !self.renewal_due() {
             return Ok(channel);
         }
-        let proof = if valid {
-            Proof::Certificate
-        } else {
-            Proof::Token
-        };
-        let issued = issue(self.settings.clone(), channel.clone(), proof);
+        let issued = issue(self.settings.clone(), channel.clone(), Proof::Certificate);
         match self.meanwhile(issued).await {
-            Ok(issued) => self.take_issued(issued),
-            // What there is will do for a while.
-            Err(error) if valid => {
-                self.renewal_failed(&error);
-                return Ok(channel);
+            Ok(issued) => {
+                self.take_issued(issued);
+                Ok(self.connect(&own).await?)
             }
-            Err(error) => return Err(error.into()),
+            // What there is will do for a while.
+            Err(error) => {
+                self.renewal_failed(&error);
+                Ok(channel)
+            }
         }
-        drop(channel);
-        Ok(self.connect().await?)
     }
 
-    async fn connect(&mut self) -> Result<Channel, ConnectError> {
-        let (settings, tls) = (self.settings.clone(), self.tls.clone());
+    /// There is a certificate, it has not expired, and its root is trusted.
+    fn has_usable_identity(&self) -> bool {
+        let now = self.clock.now();
+        let trust = self.tls.trust().current();
+        self.tls.identity().current().is_some_and(|identity| {
+            let chain = identity.chain().certificates();
+            is_valid(&identity, now) && trust.verify(chain, PeerRole::Client, now).is_ok()
+        })
+    }
+
+    /// TLS that shows no certificate, for first contact.
+    fn anonymous(&self) -> Result<MeshTls, StreamEnd> {
+        Ok(MeshTls::new(
+            Arc::clone(self.tls.trust()),
+            Arc::new(WorkloadIdentity::new()),
+            Arc::clone(&self.clock),
+            KeyExchange::default(),
+        )?)
+    }
+
+    async fn connect(&mut self, tls: &MeshTls) -> Result<Channel, ConnectError> {
+        let (settings, tls) = (self.settings.clone(), tls.clone());
         let expected = settings.control_plane_identity();
         self.meanwhile(async move { connect(&settings.control_plane, &expected, &tls).await })
             .await
@@ -259,13 +284,8 @@ impl Client {
 
     /// After a change of trust: a certificate that rests on a root which is gone is of no use.
     fn check_own_chain(&mut self) {
-        let Some(identity) = self.tls.identity().current() else {
-            return;
-        };
-        let trust = self.tls.trust().current();
-        let chain = identity.chain().certificates();
-        if let Err(error) = trust.verify(chain, PeerRole::Client, self.clock.now()) {
-            tracing::warn!(%error, "the own certificate is no longer trusted, renewing it");
+        if !self.has_usable_identity() {
+            tracing::warn!("the own certificate is no longer trusted, renewing it");
             self.renew_now = true;
         }
     }

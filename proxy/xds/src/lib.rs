@@ -26,6 +26,8 @@ mod state;
 mod status;
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
 
 pub use client::Client;

@@ -148,14 +148,15 @@ impl Services {
         let mut missing = self.missing_buckets(name);
         match self.entries.get(name).map(|entry| &entry.latest) {
             Some(Some(Some((_, spec)))) => {
-                let others = spec.refers_to.iter().filter(|other| *other != name);
-                missing.extend(others.filter_map(|other| {
-                    let here = self
-                        .entries
-                        .get(other)
-                        .is_some_and(|o| o.backends.is_some());
-                    (!here).then(|| format!("service {other}"))
-                }));
+                for other in spec.refers_to.iter().filter(|other| *other != name) {
+                    match self.entries.get(other) {
+                        Some(entry) if entry.backends.is_some() => {}
+                        Some(entry) if entry.latest.is_some() => {
+                            missing.extend(self.missing_buckets(other));
+                        }
+                        _ => missing.push(format!("service {other}")),
+                    }
+                }
             }
             Some(Some(None)) => {}
             Some(None) | None => missing.push(format!("service {name}")),
