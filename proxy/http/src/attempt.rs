@@ -84,13 +84,19 @@ impl Attempts {
             };
             return Next::Again(pause);
         }
-        let wanted = condition(ended).iter().any(|condition| policy.retries(*condition));
+        let wanted = condition(ended)
+            .iter()
+            .any(|condition| policy.retries(*condition));
         if !wanted || !(self.repeatable || undelivered) || !replayable {
             return Next::Stop { exhausted: false };
         }
         let now = tokio::time::Instant::now().into_std();
-        if self.retries >= policy.attempts || !budget.is_some_and(|budget| budget.try_withdraw(now, policy)) {
-            return Next::Stop { exhausted: policy.attempts > 0 };
+        if self.retries >= policy.attempts
+            || !budget.is_some_and(|budget| budget.try_withdraw(now, policy))
+        {
+            return Next::Stop {
+                exhausted: policy.attempts > 0,
+            };
         }
         self.retries += 1;
         Next::Again(backoff(policy, self.retries, rng))
@@ -107,8 +113,11 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 
 /// Exponential with full jitter: anywhere between nothing and the step.
 fn backoff(policy: &RetryPolicy, nth: u8, rng: &mut impl Rng) -> Duration {
-    let step = policy.backoff_base.saturating_mul(1 << u32::from(nth - 1).min(16));
-    step.min(policy.backoff_max).mul_f64(rng.random_range(0.0..=1.0))
+    let step = policy
+        .backoff_base
+        .saturating_mul(1 << u32::from(nth - 1).min(16));
+    step.min(policy.backoff_max)
+        .mul_f64(rng.random_range(0.0..=1.0))
 }
 
 /// The conditions that an end meets.
@@ -143,7 +152,11 @@ fn condition(ended: Ended) -> SmallVec<[RetryOn; 2]> {
 
 /// How the head of an answer ends an attempt. A gRPC status in it (trailers-only) is the answer's.
 pub(crate) fn answered<B>(response: &http::Response<B>, grpc: bool) -> Ended {
-    let status = if grpc { grpc_status_of(response.headers()) } else { None };
+    let status = if grpc {
+        grpc_status_of(response.headers())
+    } else {
+        None
+    };
     Ended::Answered(response.status(), status)
 }
 
@@ -158,3 +171,6 @@ pub(crate) fn is_fault(ended: Ended) -> bool {
         Ended::Answered(status, None) => status.is_server_error(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,10 @@ impl Body {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, upload: None }
+        Self {
+            source,
+            upload: None,
+        }
     }
 
     /// Reports progress to `upload` from here on.
@@ -143,7 +146,10 @@ impl Body {
         self
     }
 
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.source {
             Source::Empty | Source::Raw(_) => Poll::Ready(None),
             Source::Full(bytes) => {
@@ -151,9 +157,7 @@ impl Body {
                 self.source = Source::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Source::Http1(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http1)
-            }
+            Source::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http1),
             Source::Http2(body) => body.poll_frame(cx),
             Source::App(body) => body.poll_frame(cx),
             Source::Replay(replay) => replay.poll_frame(cx),
@@ -226,7 +230,10 @@ struct Http2Body {
 }
 
 impl Http2Body {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         while !self.data_done {
             match ready!(self.stream.poll_data(cx)) {
                 // An empty frame that does not end the stream says nothing: not passed on, so that

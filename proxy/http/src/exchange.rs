@@ -66,7 +66,14 @@ impl Exchange {
             .cloned()
             .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
         let trace = telemetry.trace(request.headers());
-        let record = RequestRecord::new(direction, protocol, request.method().clone(), path, source, trace);
+        let record = RequestRecord::new(
+            direction,
+            protocol,
+            request.method().clone(),
+            path,
+            source,
+            trace,
+        );
         Box::new(Self {
             record: Some(record),
             telemetry: telemetry.clone(),
@@ -79,7 +86,9 @@ impl Exchange {
 
     /// The record, to be filled.
     pub(crate) fn record(&mut self) -> &mut RequestRecord {
-        self.record.as_mut().expect("consumed only together with the exchange")
+        self.record
+            .as_mut()
+            .expect("consumed only together with the exchange")
     }
 
     /// Begins an attempt at an endpoint.
@@ -90,7 +99,10 @@ impl Exchange {
         record.attempts = record.attempts.saturating_add(1);
         record.peer = Some(aim.addr);
         record.mtls = aim.is_mesh();
-        record.peer_workload = aim.target.as_ref().map(|(_, target)| target.endpoint.workload.clone());
+        record.peer_workload = aim
+            .target
+            .as_ref()
+            .map(|(_, target)| target.endpoint.workload.clone());
     }
 
     /// Tells the endpoint's circuit how the attempt ended. `to_come`: a gRPC answer says so in its trailers only.
@@ -98,9 +110,14 @@ impl Exchange {
         if self.grpc && to_come && matches!(ended, Ended::Answered(_, None)) {
             return;
         }
-        let Some((backend, target)) = self.held.unjudged.take() else { return };
+        let Some((backend, target)) = self.held.unjudged.take() else {
+            return;
+        };
         // What a limit of our own stopped says nothing of the endpoint, nor does a client that left.
-        if matches!(ended, Ended::Overloaded | Ended::Sent(SendError::ClientGone | SendError::Undelivered)) {
+        if matches!(
+            ended,
+            Ended::Overloaded | Ended::Sent(SendError::ClientGone | SendError::Undelivered)
+        ) {
             return;
         }
         judge(&backend, &target, !attempt::is_fault(ended));
@@ -110,7 +127,10 @@ impl Exchange {
     pub(crate) fn fail(mut self: Box<Self>, failure: Failure) -> Response<Tracked> {
         let record = self.record();
         record.flag = Some(failure.flag);
-        record.decision = failure.decision.as_ref().map(weft_proxy_config::DecisionId::shared);
+        record.decision = failure
+            .decision
+            .as_ref()
+            .map(weft_proxy_config::DecisionId::shared);
         if self.grpc {
             self.record().grpc_status = Some(failure.grpc_status());
         }
@@ -199,7 +219,9 @@ impl Tracked {
 
     fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         let ended = frame.is_none() || self.body.is_end_stream();
-        let Some(exchange) = &mut self.exchange else { return };
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
         match frame {
             Some(Ok(frame)) => {
                 let data = frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -245,6 +267,9 @@ impl HttpBody for Tracked {
 
 impl From<Body> for Tracked {
     fn from(body: Body) -> Self {
-        Self { body, exchange: None }
+        Self {
+            body,
+            exchange: None,
+        }
     }
 }

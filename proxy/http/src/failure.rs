@@ -63,19 +63,26 @@ impl Failure {
         if grpc {
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.grpc_status())));
+            headers.insert(
+                GRPC_STATUS,
+                HeaderValue::from(u16::from(self.grpc_status())),
+            );
             if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.message)) {
                 headers.insert(GRPC_MESSAGE, message);
             }
         } else {
             *response.status_mut() = self.status;
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
             *response.body_mut() = Body::full(Bytes::from(format!("weft: {}\n", self.message)));
         }
         let headers = response.headers_mut();
-        headers.insert(head::RESPONSE_FLAG, HeaderValue::from_static(self.flag.as_str()));
+        headers.insert(
+            head::RESPONSE_FLAG,
+            HeaderValue::from_static(self.flag.as_str()),
+        );
         if let Some(decision) = self.decision
             && let Ok(decision) = HeaderValue::from_str(&decision.to_string())
         {

@@ -4,7 +4,9 @@
 use http::header::{HOST, HeaderMap, HeaderValue, LOCATION};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response};
-use weft_proxy_config::{HttpFilter, HttpRule, PathMatch, PathRewrite, Redirect, Rewrite, WeightedBackend, path};
+use weft_proxy_config::{
+    HttpFilter, HttpRule, PathMatch, PathRewrite, Redirect, Rewrite, WeightedBackend, path,
+};
 
 use crate::body::Body;
 use crate::head;
@@ -20,7 +22,9 @@ pub(crate) fn on_request(
         match filter {
             HttpFilter::RequestHeaders(modifier) => modify_request(modifier, request),
             HttpFilter::ResponseHeaders(_) => {}
-            HttpFilter::Redirect(redirect) => return Some(redirected(redirect, matched, port, request)),
+            HttpFilter::Redirect(redirect) => {
+                return Some(redirected(redirect, matched, port, request));
+            }
             HttpFilter::Rewrite(rewrite) => rewrite_request(rewrite, matched, request),
         }
     }
@@ -28,7 +32,11 @@ pub(crate) fn on_request(
 }
 
 /// Applies the answer's part of a rule's filters and of its backend's.
-pub(crate) fn on_response(rule: &HttpRule, backend: Option<&WeightedBackend>, headers: &mut HeaderMap) {
+pub(crate) fn on_response(
+    rule: &HttpRule,
+    backend: Option<&WeightedBackend>,
+    headers: &mut HeaderMap,
+) {
     let of_backend = backend.map_or(&[][..], |backend| &backend.filters);
     for filter in rule.filters.iter().chain(of_backend) {
         if let HttpFilter::ResponseHeaders(modifier) = filter {
@@ -91,7 +99,12 @@ fn new_path(rewrite: &PathRewrite, matched: Option<&PathMatch>, uri: &Uri) -> Op
 
 /// `Location` per Gateway API: what the redirect leaves out is as in the request; a port that the scheme implies is not
 /// written, and without a port in the filter it is the scheme's if a scheme is given, else the one that was dialled.
-fn redirected(redirect: &Redirect, matched: Option<&PathMatch>, dialled: u16, request: &Request<Body>) -> Response<Body> {
+fn redirected(
+    redirect: &Redirect,
+    matched: Option<&PathMatch>,
+    dialled: u16,
+    request: &Request<Body>,
+) -> Response<Body> {
     let scheme = redirect.scheme.map_or("http", |scheme| scheme.as_str());
     let default_port = if scheme == "https" { 443 } else { 80 };
     let authority = head::host(request).and_then(|host| host.parse::<Authority>().ok());

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{
-    CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
@@ -134,8 +135,10 @@ impl Seen {
 }
 
 fn names_trailers(te: &HeaderValue) -> bool {
-    te.to_str()
-        .is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    te.to_str().is_ok_and(|te| {
+        te.split(',')
+            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    })
 }
 
 /// Removes `connection` and the headers it lists. The few whose loss would change the meaning of the
@@ -153,7 +156,16 @@ fn remove_listed(headers: &mut HeaderMap) {
     headers.remove(CONNECTION);
     for name in listed {
         // `te` is dealt with by itself; the others carry the request's framing, target and credentials.
-        if ![TE, HOST, CONTENT_TYPE, http::header::CONTENT_LENGTH, http::header::AUTHORIZATION, COOKIE].contains(&name) {
+        if ![
+            TE,
+            HOST,
+            CONTENT_TYPE,
+            http::header::CONTENT_LENGTH,
+            http::header::AUTHORIZATION,
+            COOKIE,
+        ]
+        .contains(&name)
+        {
             headers.remove(name);
         }
     }
@@ -161,7 +173,11 @@ fn remove_listed(headers: &mut HeaderMap) {
 
 fn lists(headers: &HeaderMap, token: &str) -> bool {
     headers.get_all(CONNECTION).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(token)))
+        value.to_str().is_ok_and(|value| {
+            value
+                .split(',')
+                .any(|name| name.trim().eq_ignore_ascii_case(token))
+        })
     })
 }
 
@@ -170,7 +186,11 @@ fn is_own(name: &HeaderName) -> bool {
 }
 
 fn remove_own(headers: &mut HeaderMap) {
-    let own: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_own(name)).cloned().collect();
+    let own: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| is_own(name))
+        .cloned()
+        .collect();
     for name in own {
         headers.remove(name);
     }
@@ -209,7 +229,10 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(crate) fn host<B>(request: &Request<B>) -> Option<&str> {
     match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
-        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
+        None => request
+            .headers()
+            .get(HOST)
+            .and_then(|host| host.to_str().ok()),
     }
 }
 
@@ -235,12 +258,18 @@ pub(crate) fn view<B>(request: &Request<B>) -> RequestView<'_> {
 /// Makes the head one that an HTTP/1.1 server expects: origin form, one `Host`, one `Cookie`
 /// (RFC 9113 8.2.3).
 pub(crate) fn for_http1<B>(request: &mut Request<B>) {
-    if let Some(Ok(host)) = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str())) {
+    if let Some(Ok(host)) = request
+        .uri()
+        .authority()
+        .map(|host| HeaderValue::from_str(host.as_str()))
+    {
         request.headers_mut().insert(HOST, host);
         // The target of CONNECT is the authority itself (RFC 9112 3.2.3).
         if request.method() != Method::CONNECT {
             let path = request.uri().path_and_query().cloned();
-            *request.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
+            *request.uri_mut() = path
+                .unwrap_or_else(|| PathAndQuery::from_static("/"))
+                .into();
         }
     }
     if request.version() == Version::HTTP_2 {
@@ -258,7 +287,8 @@ pub(crate) fn for_http2<B>(request: &mut Request<B>) {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(authority);
-        uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        uri.path_and_query
+            .get_or_insert(PathAndQuery::from_static("/"));
         // Scheme, authority and path together always make a URI.
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
     }
@@ -268,7 +298,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -280,7 +314,9 @@ pub(crate) fn date() -> HeaderValue {
         static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
     }
     let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(made, value)| {
         if *made != second
             && let Ok(text) = HeaderValue::from_str(&httpdate::fmt_http_date(now))

@@ -62,7 +62,9 @@ enum Driver {
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) {
         let Self::Open(driver) = self else { return };
-        let Poll::Ready(ended) = Pin::new(driver).poll(cx) else { return };
+        let Poll::Ready(ended) = Pin::new(driver).poll(cx) else {
+            return;
+        };
         if let Err(error) = &ended {
             tracing::debug!(%error, "an HTTP/1 connection ended");
         }
@@ -95,7 +97,11 @@ pub(crate) struct Raw {
 
 impl Http1Conn {
     /// A fresh connection. `idle` bounds how long it may rest on a shelf.
-    pub(crate) async fn open(hop: Hop, permit: Option<Permit>, idle: Duration) -> Result<Self, hyper::Error> {
+    pub(crate) async fn open(
+        hop: Hop,
+        permit: Option<Permit>,
+        idle: Duration,
+    ) -> Result<Self, hyper::Error> {
         let (sender, driver) = Builder::new()
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
@@ -119,7 +125,10 @@ impl Http1Conn {
     /// Whether a request may still be put on it; notices an end that the peer has sent meanwhile.
     fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.driver.poll(cx);
-        self.driver.is_open() && self.sender.is_ready() && Instant::now() < self.expires && !self.drain.is_draining()
+        self.driver.is_open()
+            && self.sender.is_ready()
+            && Instant::now() < self.expires
+            && !self.drain.is_draining()
     }
 
     /// Sends the request that is in `outgoing` and waits for the head of its answer. `upload` is how far its body has
@@ -145,7 +154,8 @@ impl Http1Conn {
         match answered {
             Ok(response) if left_http(&response, connect) => {
                 let raw = self.into_raw().await;
-                raw.map(|raw| response.map(|_| Body::raw(Box::new(raw)))).ok_or(SendError::Reset)
+                raw.map(|raw| response.map(|_| Body::raw(Box::new(raw))))
+                    .ok_or(SendError::Reset)
             }
             Ok(response) => {
                 let mut response = self.answered(response, upload, shelf);
@@ -200,10 +210,16 @@ impl Http1Conn {
     async fn into_raw(mut self) -> Option<Raw> {
         poll_fn(|cx| {
             self.driver.poll(cx);
-            if self.driver.is_open() { Poll::Pending } else { Poll::Ready(()) }
+            if self.driver.is_open() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
-        let Driver::Ended(driver) = self.driver else { return None };
+        let Driver::Ended(driver) = self.driver else {
+            return None;
+        };
         let parts = driver.into_parts();
         Some(Raw {
             ahead: parts.read_buf,
@@ -215,7 +231,8 @@ impl Http1Conn {
 
 /// The peer agreed to an upgrade, or to be a tunnel (RFC 9110 7.8, 9.3.6).
 fn left_http<B>(response: &Response<B>, connect: bool) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success())
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || (connect && response.status().is_success())
 }
 
 /// `Keep-Alive: timeout=N`, less a margin.
@@ -243,19 +260,26 @@ pub(crate) struct AppBody {
 }
 
 impl AppBody {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // The driver reads only once the body has asked: ask, drive, look again.
         let mut frame = self.poll_once(cx);
         if frame.is_pending() && self.conn.as_ref().is_some_and(|conn| conn.driver.is_open()) {
             frame = self.poll_once(cx);
         }
-        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.incoming.is_end_stream()) {
+        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.incoming.is_end_stream())
+        {
             self.give_back(cx);
         }
         frame.map_err(BodyError::Http1)
     }
 
-    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_once(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(conn) = &mut self.conn {
             conn.driver.poll(cx);
         }
@@ -326,7 +350,9 @@ impl Shelf {
 
     /// Closes what has rested too long.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|conn| now < conn.expires && !conn.drain.is_draining());
+        self.idle
+            .borrow_mut()
+            .retain(|conn| now < conn.expires && !conn.drain.is_draining());
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -4,22 +4,26 @@
 //! 431. A request with both `Content-Length` and `Transfer-Encoding` is read as chunked, loses the length and ends
 //! its connection (RFC 9112 6.3), so that nobody behind can read it otherwise.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body::Body as HttpBody;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::time::sleep;
 use weft_proxy_net::{Drain, Io};
 
 use crate::body::{Body, BodyError};
+use crate::counted::{Counted, Traffic};
 use crate::head::UNDELIVERED;
 use crate::http2_server::Answer;
 
@@ -27,8 +31,12 @@ use crate::http2_server::Answer;
 const MAX_HEAD: usize = 64 * 1024;
 /// The most headers taken.
 const MAX_HEADERS: usize = 200;
-/// From the first byte of a head to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a connection is looked at that has no exchange under way.
+const WATCH: Duration = Duration::from_secs(10);
+/// Looks that a head may take from its first byte to its last.
+const HEAD_LOOKS: u32 = 3;
+/// Looks without a byte after which nobody is expected to say anything any more: an hour.
+const IDLE_LOOKS: u32 = 360;
 /// How long a kept-alive connection may rest once goodbye was said.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -45,9 +53,11 @@ pub(crate) async fn serve<F, Fut, B>(io: Io, drain: &Drain, answer: F) -> hyper:
 where
     F: Fn(Request<Body>) -> Fut,
     Fut: Future<Output = Answer<B>>,
-    B: HttpBody<Data = Bytes, Error = BodyError> + From<Body> + 'static,
+    B: HttpBody<Data = Bytes, Error = BodyError> + From<Body> + Unpin + 'static,
 {
+    let exchanges = Rc::new(Exchanges::default());
     let service = service_fn(|request: Request<Incoming>| {
+        let under_way = UnderWay::begin(&exchanges);
         let answering = answer(request.map(Body::http1));
         async {
             let mut response = match answering.await {
@@ -56,20 +66,27 @@ where
                 Answer::Reset(_) => return Err(Abandoned),
             };
             if drain.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response)
+            Ok(response.map(|body| Answering {
+                body,
+                _under_way: under_way,
+            }))
         }
     });
+    let (io, traffic) = Counted::new(io);
     let mut connection = pin!(
         Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            // Its own timer is set anew for each request and does not tell a dribble from a rest.
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades()
     );
+    let mut watch = pin!(watch(&exchanges, &traffic));
     let mut goodbye = pin!(async {
         drain.draining().await;
         sleep(GOODBYE).await;
@@ -80,15 +97,89 @@ where
             said = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        watch.as_mut().poll(cx).map(Ok)
     })
     .await
+}
+
+/// The exchanges of one connection.
+#[derive(Debug, Default)]
+struct Exchanges {
+    begun: Cell<u64>,
+    under_way: Cell<u32>,
+}
+
+/// Returns when the connection has dribbled or rested for too long. One timer per connection, not one per request.
+async fn watch(exchanges: &Exchanges, traffic: &Traffic) {
+    let (mut begun, mut read, mut dribbling, mut resting) = (0, 0, 0, 0);
+    while dribbling < HEAD_LOOKS && resting < IDLE_LOOKS {
+        sleep(WATCH).await;
+        if exchanges.under_way.get() > 0 || exchanges.begun.get() != begun {
+            (begun, read, dribbling, resting) = (exchanges.begun.get(), traffic.read(), 0, 0);
+        } else if traffic.read() != read {
+            dribbling += 1;
+        } else {
+            resting += 1;
+        }
+    }
+}
+
+/// One exchange, from its head to the end of its answer.
+#[derive(Debug)]
+struct UnderWay(Rc<Exchanges>);
+
+impl UnderWay {
+    fn begin(exchanges: &Rc<Exchanges>) -> Self {
+        exchanges.begun.set(exchanges.begun.get() + 1);
+        exchanges.under_way.set(exchanges.under_way.get() + 1);
+        Self(exchanges.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+    }
+}
+
+/// The body of an answer while its exchange is under way.
+struct Answering<B> {
+    body: B,
+    _under_way: UnderWay,
+}
+
+impl<B> HttpBody for Answering<B>
+where
+    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The HTTP/1.1 form of REFUSED_STREAM, believed by proxies because the hop is authenticated.
 fn undelivered<B: From<Body>>() -> Response<B> {
     let mut response = Response::new(B::from(Body::empty()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response.headers_mut().insert(UNDELIVERED, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(UNDELIVERED, HeaderValue::from_static("1"));
     response
 }

@@ -6,9 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use h2::{PingPong, Reason};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use weft_identity::SpiffeId;
 use weft_proxy_config::Permit;
 use weft_proxy_net::{Drain, Hop};
 
 use crate::body::Body;
+use crate::counted::{Counted, Traffic};
 use crate::http2_server::{CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW};
 use crate::pump::{Pump, PumpError};
 use crate::sent::SendError;
@@ -52,25 +53,19 @@ struct Shared {
     streams: Cell<usize>,
     /// When the last stream ended.
     idle_since: Cell<Instant>,
-    traffic: Rc<Traffic>,
+    /// Of a request since which nothing more was written, nothing can have arrived.
+    traffic: Arc<Traffic>,
     _permit: Option<Permit>,
-}
-
-/// Bytes so far, either way.
-#[derive(Debug, Default)]
-struct Traffic {
-    written: Cell<u64>,
-    read: Cell<u64>,
 }
 
 impl Http2Conn {
     /// Shakes hands on a fresh connection; its driver becomes one of `tasks`.
-    pub(crate) async fn open(hop: Hop, permit: Option<Permit>, tasks: &Tasks) -> Result<Self, h2::Error> {
-        let traffic = Rc::new(Traffic::default());
-        let io = Counted {
-            io: hop.io,
-            traffic: traffic.clone(),
-        };
+    pub(crate) async fn open(
+        hop: Hop,
+        permit: Option<Permit>,
+        tasks: &Tasks,
+    ) -> Result<Self, h2::Error> {
+        let (io, traffic) = Counted::new(hop.io);
         let (send, mut connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -132,7 +127,10 @@ impl Http2Conn {
 
     /// Sends the request that is in `outgoing` and waits for the head of its answer, writing the body meanwhile. What
     /// is left of the body then goes on by itself, for as long as the answer is read.
-    pub(crate) async fn send(&self, outgoing: &mut Option<Request<Body>>) -> Result<Response<Body>, SendError> {
+    pub(crate) async fn send(
+        &self,
+        outgoing: &mut Option<Request<Body>>,
+    ) -> Result<Response<Body>, SendError> {
         let Some((mut head, body)) = outgoing.take().map(take_body) else {
             return Err(SendError::Reset);
         };
@@ -146,7 +144,7 @@ impl Http2Conn {
         {
             head.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
-        let written = self.0.traffic.written.get();
+        let written = self.0.traffic.written();
         let sent = match &mut *self.0.send.borrow_mut() {
             Some(send) => send.send_request(head, end),
             None => return Err(SendError::Undelivered),
@@ -168,7 +166,10 @@ impl Http2Conn {
                 }
                 // A peer that takes no more has said why in its answer, or will.
             }
-            response.as_mut().poll(cx).map_err(|error| self.classify(&error, written))
+            response
+                .as_mut()
+                .poll(cx)
+                .map_err(|error| self.classify(&error, written))
         })
         .await?;
         let upload = pump.map(|mut pump| {
@@ -177,7 +178,10 @@ impl Http2Conn {
                 let _ = poll_fn(|cx| pump.poll(cx)).await;
             })
         });
-        let guard = StreamGuard { upload, _open: open };
+        let guard = StreamGuard {
+            upload,
+            _open: open,
+        };
         Ok(answered.map(|stream| Body::http2_guarded(stream, Some(guard))))
     }
 
@@ -189,7 +193,7 @@ impl Http2Conn {
         if beyond_goodbye {
             self.retire();
         }
-        let nothing_written = self.0.traffic.written.get() == written_before;
+        let nothing_written = self.0.traffic.written() == written_before;
         if refused {
             SendError::Refused
         } else if beyond_goodbye || nothing_written {
@@ -232,13 +236,18 @@ pub(crate) struct StreamGuard {
 
 impl StreamGuard {
     pub(crate) fn is_uploading(&self) -> bool {
-        self.upload.as_ref().is_some_and(|upload| !upload.is_finished())
+        self.upload
+            .as_ref()
+            .is_some_and(|upload| !upload.is_finished())
     }
 }
 
 /// Drives the connection: reads and writes frames, says goodbye in time, notices a dead peer.
-async fn drive<Io>(connection: h2::client::Connection<Io, Bytes>, pings: Option<PingPong>, shared: Rc<Shared>)
-where
+async fn drive<Io>(
+    connection: h2::client::Connection<Io, Bytes>,
+    pings: Option<PingPong>,
+    shared: Rc<Shared>,
+) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let mut connection = pin!(connection);
@@ -294,7 +303,7 @@ impl Future for Life {
             this.asked = false;
         }
         while this.timer.as_mut().poll(cx).is_ready() {
-            let read = this.shared.traffic.read.get();
+            let read = this.shared.traffic.read();
             let silent = read == this.heard && this.shared.streams.get() > 0;
             this.heard = read;
             if !silent {
@@ -307,59 +316,5 @@ impl Future for Life {
             }
         }
         Poll::Pending
-    }
-}
-
-/// Counts bytes: of a request before which nothing more was written, nothing can have arrived.
-struct Counted<Io> {
-    io: Io,
-    traffic: Rc<Traffic>,
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        let traffic = &self.traffic;
-        traffic.read.set(traffic.read.get() + (buf.filled().len() - before) as u64);
-        read
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> Counted<Io> {
-    fn count(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(n)) = written {
-            self.traffic.written.set(self.traffic.written.get() + *n as u64);
-        }
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.count(&written);
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.count(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

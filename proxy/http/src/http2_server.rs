@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
-use h2::server::{Builder, SendResponse};
 use h2::Reason;
+use h2::server::{Builder, SendResponse};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, Request, Response};
 use http_body::Body as HttpBody;
@@ -93,14 +93,20 @@ impl Side {
 ///
 /// Goodbye (GOAWAY) is said when `drain` says so, but never before the connection has carried a request:
 /// whoever connects to a leaving pod has not heard yet that it leaves.
-pub(crate) async fn serve<Io, F, Fut, B>(io: Io, side: Side, drain: &Drain, answer: F) -> Result<(), h2::Error>
+pub(crate) async fn serve<Io, F, Fut, B>(
+    io: Io,
+    side: Side,
+    drain: &Drain,
+    answer: F,
+) -> Result<(), h2::Error>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
     F: Fn(Request<Body>) -> Fut,
     Fut: Future<Output = Answer<B>>,
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
 {
-    let Ok(handshake) = timeout(PREFACE_TIMEOUT, side.builder().handshake::<_, Bytes>(io)).await else {
+    let Ok(handshake) = timeout(PREFACE_TIMEOUT, side.builder().handshake::<_, Bytes>(io)).await
+    else {
         return Ok(());
     };
     let mut connection = handshake?;

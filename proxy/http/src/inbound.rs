@@ -46,8 +46,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const STALE_CONNECTIONS: usize = 4;
 
 /// One request, all phases.
-pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request<Body>) -> Answer<Tracked> {
-    let Accepted { mut exchange, mut request, speaks, asked } = accept(worker, conn, request);
+pub(crate) async fn request(
+    worker: &Worker,
+    conn: &Connection,
+    request: Request<Body>,
+) -> Answer<Tracked> {
+    let Accepted {
+        mut exchange,
+        mut request,
+        speaks,
+        asked,
+    } = accept(worker, conn, request);
     let routed = check(&mut request).and_then(|()| route(worker, conn, &mut exchange));
     let policy = match routed {
         Ok(policy) => policy,
@@ -62,7 +71,15 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
     exchange.record().trace.inject(request.headers_mut());
     let speaks = speaks.to_app(policy.port);
     let mut outgoing = Some(request);
-    let answered = app(worker, conn, &mut exchange, speaks, &mut outgoing, asked.as_ref()).await;
+    let answered = app(
+        worker,
+        conn,
+        &mut exchange,
+        speaks,
+        &mut outgoing,
+        asked.as_ref(),
+    )
+    .await;
     record(conn, exchange, answered, asked)
 }
 
@@ -100,7 +117,13 @@ struct Accepted {
 /// Begins the record; takes off what belongs to the connection and what only Weft may say.
 fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> Accepted {
     let log = worker.store.mesh().access_log;
-    let mut exchange = Exchange::begin(&worker.telemetry, log, Direction::Inbound, conn.peer.address, &request);
+    let mut exchange = Exchange::begin(
+        &worker.telemetry,
+        log,
+        Direction::Inbound,
+        conn.peer.address,
+        &request,
+    );
     let arrived = head::arrive(request.headers_mut());
     // The marker is believed only from a proxy of the mesh.
     let over_hop = conn.peer.mesh.then_some(arrived.client_version).flatten();
@@ -127,14 +150,19 @@ fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> Acc
 
 /// Refuses what two readers could understand differently.
 fn check(request: &mut Request<Body>) -> Result<(), Failure> {
-    head::one_host(request).map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
+    head::one_host(request)
+        .map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
 }
 
 /// Finds the rules of the port. Without any the pod takes nothing.
 fn route(worker: &Worker, conn: &Connection, exchange: &mut Exchange) -> Result<Rules, Failure> {
     let Some(inbound) = worker.store.inbound() else {
         let text = "this proxy has no policy yet and lets nothing through";
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Flag::NotReady, text));
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Flag::NotReady,
+            text,
+        ));
     };
     exchange.record().destination = Some(ServiceLabel {
         namespace: inbound.namespace.clone(),
@@ -150,7 +178,11 @@ fn route(worker: &Worker, conn: &Connection, exchange: &mut Exchange) -> Result<
 fn authenticate(conn: &Connection, port: InboundPort) -> Result<(), Failure> {
     if port.mtls == MtlsMode::Strict && conn.peer.identity.is_none() {
         let text = "this port takes mutual TLS only";
-        return Err(Failure::new(StatusCode::FORBIDDEN, Flag::PlaintextRefused, text));
+        return Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            Flag::PlaintextRefused,
+            text,
+        ));
     }
     Ok(())
 }
@@ -176,7 +208,11 @@ fn limit(worker: &Worker, exchange: &mut Exchange) -> Result<(), Failure> {
         }
         None => {
             let text = "too many requests in flight to this pod";
-            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Flag::Overloaded, text))
+            Err(Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flag::Overloaded,
+                text,
+            ))
         }
     }
 }
@@ -217,7 +253,9 @@ async fn app(
         let (app, shelf) = worker.pool.http1(&to).await?;
         match app.send(outgoing, exchange.upload.as_ref(), &shelf).await {
             // The application closed the connection before anything was written to it.
-            Err(SendError::Undelivered) if stale < STALE_CONNECTIONS && outgoing.is_some() => stale += 1,
+            Err(SendError::Undelivered) if stale < STALE_CONNECTIONS && outgoing.is_some() => {
+                stale += 1
+            }
             sent => return Ok(sent?),
         }
     }
@@ -261,16 +299,26 @@ fn record(
         Err(lost) => lost,
     };
     let (flag, text) = match &lost {
-        Lost::Unreachable(error) => (Flag::ConnectFailed, format!("the application is not reachable: {error}")),
-        Lost::Sending(SendError::ClientGone) => (Flag::ClientGone, "the client went away".to_owned()),
-        Lost::Sending(error) => (Flag::Reset, format!("the application did not answer: {error}")),
+        Lost::Unreachable(error) => (
+            Flag::ConnectFailed,
+            format!("the application is not reachable: {error}"),
+        ),
+        Lost::Sending(SendError::ClientGone) => {
+            (Flag::ClientGone, "the client went away".to_owned())
+        }
+        Lost::Sending(error) => (
+            Flag::Reset,
+            format!("the application did not answer: {error}"),
+        ),
     };
     let flag = match flag {
         Flag::ConnectFailed if conn.drain.is_draining() => Flag::Leaving,
         flag => flag,
     };
     match lost {
-        Lost::Unreachable(_) | Lost::Sending(SendError::Undelivered | SendError::Refused) if conn.peer.mesh => {
+        Lost::Unreachable(_) | Lost::Sending(SendError::Undelivered | SendError::Refused)
+            if conn.peer.mesh =>
+        {
             exchange.unanswered(flag);
             Answer::Undelivered
         }
@@ -282,7 +330,11 @@ fn record(
             exchange.unanswered(flag);
             Answer::Reset(h2::Reason::CANCEL)
         }
-        _ => Answer::Response(exchange.fail(Failure::new(StatusCode::SERVICE_UNAVAILABLE, flag, text))),
+        _ => Answer::Response(exchange.fail(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            flag,
+            text,
+        ))),
     }
 }
 

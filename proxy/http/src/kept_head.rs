@@ -26,7 +26,12 @@ pub(crate) struct KeptHead {
 impl KeptHead {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let mut headers = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        headers.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.extend(
+            request
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),

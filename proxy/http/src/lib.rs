@@ -13,6 +13,7 @@
 mod attempt;
 mod body;
 mod budget;
+mod counted;
 mod exchange;
 mod failure;
 mod filter;
@@ -73,7 +74,11 @@ impl Server {
 
 impl ServeHttp for Server {
     async fn inbound(&self, conn: InboundConn) {
-        let side = if conn.peer.mesh { Side::Hop } else { Side::Edge };
+        let side = if conn.peer.mesh {
+            Side::Hop
+        } else {
+            Side::Edge
+        };
         let drain = conn.drain.clone();
         let shared: inbound::Shared = Rc::new(inbound::Connection {
             peer: conn.peer,
@@ -107,7 +112,9 @@ impl ServeHttp for Server {
         };
         match conn.version {
             HttpVersion::Http1 => closed(http1_server::serve(conn.io, &drain, answer).await),
-            HttpVersion::Http2 => closed(http2_server::serve(conn.io, Side::Edge, &drain, answer).await),
+            HttpVersion::Http2 => {
+                closed(http2_server::serve(conn.io, Side::Edge, &drain, answer).await)
+            }
         }
         shared.tunnel.run().await;
     }

@@ -49,10 +49,15 @@ pub(crate) struct Connection {
 pub(crate) type Shared = Rc<Connection>;
 
 /// One request, all phases.
-pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request<Body>) -> Answer<Tracked> {
+pub(crate) async fn request(
+    worker: &Worker,
+    conn: &Connection,
+    request: Request<Body>,
+) -> Answer<Tracked> {
     let (mut exchange, mut request, asked) = accept(worker, conn, request);
     let known = resolve(worker, conn);
-    let routed = check(&mut request).and_then(|()| route(worker, conn, &known, &mut exchange, &mut request));
+    let routed =
+        check(&mut request).and_then(|()| route(worker, conn, &known, &mut exchange, &mut request));
     let plan = match routed {
         Ok(Routed::Plan(plan)) => plan,
         Ok(Routed::Answer(response)) => return Answer::Response(exchange.answer(response)),
@@ -65,7 +70,13 @@ pub(crate) async fn request(worker: &Worker, conn: &Connection, request: Request
     let mut outgoing = Some(request);
     let sent = {
         // Pinned in place: moved into the timeout it would take its room twice.
-        let mut sending = pin!(attempts(worker, &plan, &mut exchange, &mut outgoing, asked.as_ref()));
+        let mut sending = pin!(attempts(
+            worker,
+            &plan,
+            &mut exchange,
+            &mut outgoing,
+            asked.as_ref()
+        ));
         match plan.deadline {
             None => sending.await,
             Some(deadline) => match timeout_at(deadline.into(), &mut sending).await {
@@ -84,7 +95,13 @@ fn accept(
     mut request: Request<Body>,
 ) -> (Box<Exchange>, Request<Body>, Option<Asked>) {
     let log = worker.store.mesh().access_log;
-    let mut exchange = Exchange::begin(&worker.telemetry, log, Direction::Outbound, conn.client, &request);
+    let mut exchange = Exchange::begin(
+        &worker.telemetry,
+        log,
+        Direction::Outbound,
+        conn.client,
+        &request,
+    );
     let arrived = head::arrive(request.headers_mut());
     let asked = Asked::of(&mut request, arrived.upgrade);
     exchange.record().authority = head::host_value(&request);
@@ -119,7 +136,8 @@ fn resolve(worker: &Worker, conn: &Connection) -> Known {
 
 /// Refuses what two readers could understand differently.
 fn check(request: &mut Request<Body>) -> Result<(), Failure> {
-    head::one_host(request).map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
+    head::one_host(request)
+        .map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
 }
 
 /// Where a request goes and what holds on the way.
@@ -153,23 +171,37 @@ fn route<'a>(
             exchange.record().destination = Some(label(backend));
             return Ok(Routed::Plan(Plan::direct(upstream::To::Backend(backend))));
         }
-        Known::Passthrough => return Ok(Routed::Plan(Plan::direct(upstream::To::Address(conn.destination)))),
+        Known::Passthrough => {
+            return Ok(Routed::Plan(Plan::direct(upstream::To::Address(
+                conn.destination,
+            ))));
+        }
         Known::Refused(failure) => return Err(failure.clone()),
     };
     let Some(port) = service.port(port) else {
         let text = format!("{}/{} has no port {port}", service.namespace, service.name);
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Flag::NoEndpoint, text));
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Flag::NoEndpoint,
+            text,
+        ));
     };
     exchange.record().destination = Some(label(&port.own));
     let rule = match port.route(&head::view(request)) {
-        RouteOutcome::NoRoutes => return Ok(Routed::Plan(Plan::direct(upstream::To::Backend(&port.own)))),
+        RouteOutcome::NoRoutes => {
+            return Ok(Routed::Plan(Plan::direct(upstream::To::Backend(&port.own))));
+        }
         RouteOutcome::Rule(rule) => rule,
         RouteOutcome::NoMatch => {
             let text = format!("no route of {} matches", port.own.key);
             return Err(Failure::new(StatusCode::NOT_FOUND, Flag::NoRoute, text));
         }
         RouteOutcome::BadPath(bad) => {
-            return Err(Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, bad.to_string()));
+            return Err(Failure::new(
+                StatusCode::BAD_REQUEST,
+                Flag::BadRequest,
+                bad.to_string(),
+            ));
         }
     };
     exchange.record().route = Some(rule.name.clone());
@@ -189,7 +221,8 @@ fn apply_rule<'a>(
         filter::on_response(rule, None, answer.headers_mut());
         return Ok(Routed::Answer(answer));
     }
-    let invalid = |why: &str| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, Flag::InvalidBackend, why);
+    let invalid =
+        |why: &str| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, Flag::InvalidBackend, why);
     let weighted = rule
         .pick(&mut *worker.rng.borrow_mut())
         .ok_or_else(|| invalid("the route has no backend"))?;
@@ -259,7 +292,11 @@ fn limit(plan: &Plan<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
         }
         Err(overloaded) => {
             let text = format!("{}: {overloaded}", backend.key);
-            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Flag::Overloaded, text))
+            Err(Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flag::Overloaded,
+                text,
+            ))
         }
     }
 }
@@ -277,7 +314,11 @@ async fn attempts(
     let Some((mut attempts, kept, body)) = outgoing.as_mut().map(|request| {
         let source = std::mem::take(request.body_mut());
         let body = ReplayBody::new(source, retries.replay_limit, &worker.settings.replay_budget);
-        (Attempts::new(request.method(), retries), KeptHead::of(request), body)
+        (
+            Attempts::new(request.method(), retries),
+            KeptHead::of(request),
+            body,
+        )
     }) else {
         return Err(Fault::NoEndpoint);
     };
@@ -293,7 +334,15 @@ async fn attempts(
             Some(request) => *request.body_mut() = this,
             None => *outgoing = Some(kept.request(this)),
         }
-        let sent = upstream::attempt(worker, plan, &policy, &aim, Sending { asked, upload }, outgoing).await;
+        let sent = upstream::attempt(
+            worker,
+            plan,
+            &policy,
+            &aim,
+            Sending { asked, upload },
+            outgoing,
+        )
+        .await;
         // Whatever its codec has made of it, the next begins anew.
         *outgoing = None;
         let ended = match &sent {
@@ -301,7 +350,11 @@ async fn attempts(
             Err(_) if body.is_broken() => return Err(Fault::Sent(SendError::ClientGone)),
             Err(fault) => fault.ended(),
         };
-        exchange.judge(ended, sent.as_ref().is_ok_and(|response| !http_body::Body::is_end_stream(response.body())));
+        exchange.judge(
+            ended,
+            sent.as_ref()
+                .is_ok_and(|response| !http_body::Body::is_end_stream(response.body())),
+        );
         attempts.tried.push(aim.id);
         let next = attempts.next(
             ended,
@@ -339,7 +392,13 @@ fn record(
     let fault = match sent {
         Ok((mut response, aim)) => {
             if let (Some(raw), Some(asked)) = (response.body_mut().take_raw(), asked) {
-                return Answer::Response(conn.tunnel.join(asked, raw, exchange, response, aim.is_mesh()));
+                return Answer::Response(conn.tunnel.join(
+                    asked,
+                    raw,
+                    exchange,
+                    response,
+                    aim.is_mesh(),
+                ));
             }
             head::depart(response.headers_mut(), aim.is_mesh());
             if let Some(rule) = plan.rule {

@@ -58,7 +58,9 @@ impl Destination<'_> {
         &self,
         limit: impl FnOnce(&Backend, &ConnectionLimits) -> Result<T, Overloaded>,
     ) -> Result<Option<T>, Overloaded> {
-        let Some(backend) = self.backend else { return Ok(None) };
+        let Some(backend) = self.backend else {
+            return Ok(None);
+        };
         limit(backend, &backend.load().policy.limits).map(Some)
     }
 
@@ -126,7 +128,11 @@ impl Pool {
     }
 
     /// An HTTP/2 connection with room for one more request.
-    pub(crate) async fn http2(&self, to: &Destination<'_>, sharing: Sharing) -> Result<Http2Conn, PoolError> {
+    pub(crate) async fn http2(
+        &self,
+        to: &Destination<'_>,
+        sharing: Sharing,
+    ) -> Result<Http2Conn, PoolError> {
         let peer = self.peer(to);
         let lane = peer.lane(sharing);
         loop {
@@ -150,14 +156,19 @@ impl Pool {
     }
 
     /// An HTTP/1.1 connection for one request, and where it goes afterwards.
-    pub(crate) async fn http1(&self, to: &Destination<'_>) -> Result<(Box<Http1Conn>, Rc<Shelf>), PoolError> {
+    pub(crate) async fn http1(
+        &self,
+        to: &Destination<'_>,
+    ) -> Result<(Box<Http1Conn>, Rc<Shelf>), PoolError> {
         let peer = self.peer(to);
         if let Some(conn) = peer.http1.take(to.identity).await {
             return Ok((conn, peer.http1.clone()));
         }
         let _pending = to.pending()?;
         let permit = to.connection()?;
-        let hop = self.connect(to.addr, to.identity, Alpn::Http1, to.connect_timeout).await?;
+        let hop = self
+            .connect(to.addr, to.identity, Alpn::Http1, to.connect_timeout)
+            .await?;
         let conn = Http1Conn::open(hop, permit, to.idle_timeout.min(IDLE_UNTOLD))
             .await
             .map_err(|error| PoolError::Handshake(to.addr, error.to_string().into()))?;
@@ -191,12 +202,16 @@ impl Pool {
         let (pool, peer, done) = (self.this.clone(), peer.clone(), dialling.clone());
         self.tasks.spawn(async move {
             let Some(pool) = pool.upgrade() else { return };
-            let opened = pool.open_http2(addr, identity.as_ref(), limit, permit).await;
+            let opened = pool
+                .open_http2(addr, identity.as_ref(), limit, permit)
+                .await;
             let lane = peer.lane(sharing);
             let outcome = opened.map(|conn| lane.conns.borrow_mut().push(conn));
             // Nobody else sets it.
             let _ = done.outcome.set(outcome);
-            lane.dialling.borrow_mut().take_if(|dialling| Rc::ptr_eq(dialling, &done));
+            lane.dialling
+                .borrow_mut()
+                .take_if(|dialling| Rc::ptr_eq(dialling, &done));
             done.done.notify_waiters();
         });
         Ok(dialling)
@@ -238,7 +253,9 @@ impl Pool {
     pub(crate) fn http2_connections(&self) -> Vec<Http2Conn> {
         let peers = self.peers.borrow();
         let lanes = peers.values().flat_map(|peer| [&peer.shared, &peer.alone]);
-        lanes.flat_map(|lane| lane.conns.borrow().to_vec()).collect()
+        lanes
+            .flat_map(|lane| lane.conns.borrow().to_vec())
+            .collect()
     }
 }
 
@@ -298,18 +315,26 @@ impl Lane {
             }
             !conn.is_retired()
         });
-        conns.iter().find(|conn| conn.has_room(self.streams)).cloned()
+        conns
+            .iter()
+            .find(|conn| conn.has_room(self.streams))
+            .cloned()
     }
 
     /// A dial under way that has room for one more who waits.
     fn joinable(&self) -> Option<Rc<Dialling>> {
         let dialling = self.dialling.borrow();
-        dialling.as_ref().filter(|dialling| dialling.waiting.get() < self.streams).cloned()
+        dialling
+            .as_ref()
+            .filter(|dialling| dialling.waiting.get() < self.streams)
+            .cloned()
     }
 
     fn sweep(&self, now: Instant, idle_timeout: Duration) {
         self.conns.borrow_mut().retain(|conn| {
-            let idle = conn.idle_since().is_some_and(|since| now.duration_since(since) >= idle_timeout);
+            let idle = conn
+                .idle_since()
+                .is_some_and(|since| now.duration_since(since) >= idle_timeout);
             if idle {
                 conn.retire();
             }

@@ -94,7 +94,9 @@ impl ReplayBody {
 
 impl Kept {
     fn keep(&mut self, chunk: &Bytes) {
-        let fits = !self.lost && self.share.bytes() + chunk.len() <= self.limit && self.share.grow(chunk.len());
+        let fits = !self.lost
+            && self.share.bytes() + chunk.len() <= self.limit
+            && self.share.grow(chunk.len());
         if fits {
             self.chunks.push(chunk.clone());
         } else {
@@ -115,7 +117,10 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let kept = &mut *self.kept.borrow_mut();
         if self.done {
             return Poll::Ready(None);
@@ -129,7 +134,11 @@ impl Replay {
         }
         if kept.ended {
             self.done = true;
-            return Poll::Ready(kept.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(
+                kept.trailers
+                    .clone()
+                    .map(|trailers| Ok(Frame::trailers(trailers))),
+            );
         }
         let frame = match ready!(Pin::new(&mut kept.source).poll_frame(cx)) {
             Some(Ok(frame)) => frame,

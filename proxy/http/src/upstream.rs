@@ -58,12 +58,16 @@ impl Aim {
     }
 
     fn identity(&self) -> Option<&SpiffeId> {
-        self.target.as_ref().and_then(|(_, target)| target.endpoint.identity.as_ref())
+        self.target
+            .as_ref()
+            .and_then(|(_, target)| target.endpoint.identity.as_ref())
     }
 
     /// Counts the attempt as in flight at its endpoint.
     pub(crate) fn begin(&self) -> Option<InFlight> {
-        self.target.as_ref().map(|(_, target)| target.endpoint.state.begin())
+        self.target
+            .as_ref()
+            .map(|(_, target)| target.endpoint.state.begin())
     }
 }
 
@@ -96,13 +100,19 @@ impl Fault {
     pub(crate) fn failure(&self, plan: &Plan<'_>) -> Option<Failure> {
         let (status, flag) = match self {
             Self::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, Flag::NoEndpoint),
-            Self::Pool(PoolError::Overloaded(_)) => (StatusCode::SERVICE_UNAVAILABLE, Flag::Overloaded),
-            Self::Pool(_) | Self::NoIdentity(_) | Self::Sent(SendError::Undelivered | SendError::Refused) => {
+            Self::Pool(PoolError::Overloaded(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Flag::Overloaded)
+            }
+            Self::Pool(_)
+            | Self::NoIdentity(_)
+            | Self::Sent(SendError::Undelivered | SendError::Refused) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Flag::ConnectFailed)
             }
             Self::Sent(SendError::Reset) => (StatusCode::BAD_GATEWAY, Flag::Reset),
             Self::Sent(SendError::ClientGone) => return None,
-            Self::AttemptTimeout(_) | Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, Flag::Timeout),
+            Self::AttemptTimeout(_) | Self::Deadline => {
+                (StatusCode::GATEWAY_TIMEOUT, Flag::Timeout)
+            }
         };
         Some(Failure::new(status, flag, format!("{}: {self}", plan.to)))
     }
@@ -150,7 +160,11 @@ impl To<'_> {
     /// Is there an endpoint that was not tried?
     pub(crate) fn has_untried(&self, tried: &[u64]) -> bool {
         match self {
-            Self::Backend(backend) => backend.load().targets().iter().any(|target| !tried.contains(&target.id())),
+            Self::Backend(backend) => backend
+                .load()
+                .targets()
+                .iter()
+                .any(|target| !tried.contains(&target.id())),
             Self::Address(_) => false,
         }
     }
@@ -173,8 +187,10 @@ pub(crate) fn balance(worker: &Worker, plan: &Plan<'_>, tried: &[u64]) -> Result
     let now = Instant::now().into_std();
     let snapshot = backend.load();
     let rng = &mut *worker.rng.borrow_mut();
-    let target = balance::pick(&snapshot, &backend.state, now, tried, rng, |id| worker.latency(id, now))
-        .ok_or(Fault::NoEndpoint)?;
+    let target = balance::pick(&snapshot, &backend.state, now, tried, rng, |id| {
+        worker.latency(id, now)
+    })
+    .ok_or(Fault::NoEndpoint)?;
     Ok(Aim {
         id: target.id(),
         addr: target.addr,
@@ -209,7 +225,9 @@ pub(crate) async fn attempt(
     };
     let sent = match limit {
         None => sending.await,
-        Some(limit) => timeout(limit, &mut sending).await.unwrap_or(Err(Fault::AttemptTimeout(limit))),
+        Some(limit) => timeout(limit, &mut sending)
+            .await
+            .unwrap_or(Err(Fault::AttemptTimeout(limit))),
     };
     if sent.is_ok() && aim.id != 0 {
         let now = Instant::now();
@@ -238,7 +256,9 @@ async fn send(
         connect_timeout: policy.limits.connect_timeout,
         idle_timeout: policy.limits.idle_timeout,
     };
-    let codec = outgoing.as_mut().map_or(Codec::Http1, |request| prepare(aim, what.asked, request));
+    let codec = outgoing
+        .as_mut()
+        .map_or(Codec::Http1, |request| prepare(aim, what.asked, request));
     match codec {
         Codec::Http2(sharing) => {
             let conn = worker.pool.http2(&to, sharing).await.map_err(Fault::Pool)?;
@@ -246,7 +266,10 @@ async fn send(
         }
         Codec::Http1 => {
             let (conn, shelf) = worker.pool.http1(&to).await.map_err(Fault::Pool)?;
-            let response = conn.send(outgoing, what.upload, &shelf).await.map_err(Fault::Sent)?;
+            let response = conn
+                .send(outgoing, what.upload, &shelf)
+                .await
+                .map_err(Fault::Sent)?;
             if aim.mtls && response.headers().contains_key(head::UNDELIVERED) {
                 return Err(Fault::Sent(SendError::Refused));
             }
@@ -300,7 +323,10 @@ fn codec(aim: &Aim, request: &Request<Body>, may_leave: bool) -> Codec {
 }
 
 fn declared_length(request: &Request<Body>) -> u64 {
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
     length.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
@@ -311,5 +337,7 @@ fn mark(request: &mut Request<Body>) {
         Version::HTTP_11 => "1.1",
         _ => return,
     };
-    request.headers_mut().insert(head::CLIENT_VERSION, HeaderValue::from_static(version));
+    request
+        .headers_mut()
+        .insert(head::CLIENT_VERSION, HeaderValue::from_static(version));
 }

@@ -46,7 +46,10 @@ impl Worker {
 
     /// This worker's average for an endpoint, in seconds; 0 where it has none.
     pub(crate) fn latency(&self, id: u64, now: Instant) -> f64 {
-        self.latencies.borrow().get(&id).map_or(0.0, |average| average.seconds(now))
+        self.latencies
+            .borrow()
+            .get(&id)
+            .map_or(0.0, |average| average.seconds(now))
     }
 
     pub(crate) fn observe(&self, id: u64, latency: Duration, now: Instant) {

@@ -84,7 +84,12 @@ impl App {
     /// One that says which HTTP version, method and path it got.
     pub(crate) async fn echo() -> Self {
         Self::start(|request| async move {
-            let line = format!("{:?} {} {}", request.version(), request.method(), request.uri().path());
+            let line = format!(
+                "{:?} {} {}",
+                request.version(),
+                request.method(),
+                request.uri().path()
+            );
             text(&line)
         })
         .await
@@ -141,7 +146,9 @@ impl Client {
         socket.set_nodelay(true).unwrap();
         let io = TokioIo::new(socket);
         if version == Version::HTTP_2 {
-            let (send, conn) = hyper::client::conn::http2::handshake(Local, io).await.unwrap();
+            let (send, conn) = hyper::client::conn::http2::handshake(Local, io)
+                .await
+                .unwrap();
             tokio::task::spawn_local(conn);
             Self::Http2(send)
         } else {
@@ -151,7 +158,10 @@ impl Client {
         }
     }
 
-    pub(crate) async fn send(&mut self, request: Request<AnyBody>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<AnyBody>,
+    ) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(send) => {
                 send.ready().await?;

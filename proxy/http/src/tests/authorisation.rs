@@ -13,7 +13,12 @@ use super::forwarding::pair;
 use super::mesh::{Pod, run};
 
 fn guard(server: &Pod, mtls: MtlsMode, action: Action, condition: Condition) {
-    let policy = Policy::new("shop/guard", "0123456789", action, [("first".to_owned(), condition)]);
+    let policy = Policy::new(
+        "shop/guard",
+        "0123456789",
+        action,
+        [("first".to_owned(), condition)],
+    );
     let binding = PolicyBinding {
         policy: Arc::new(policy),
         ports: smallvec![],
@@ -35,17 +40,33 @@ fn a_refusal_names_its_decision_and_changes_take_effect_on_open_connections() {
         let (client, server) = pair(&app).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_2).await;
         assert_eq!(calling.get("/admin").await.0, 200);
-        guard(&server, MtlsMode::Permissive, Action::Deny, Condition::path(StringMatch::Prefix("/admin".into())));
+        guard(
+            &server,
+            MtlsMode::Permissive,
+            Action::Deny,
+            Condition::path(StringMatch::Prefix("/admin".into())),
+        );
         for path in ["/admin", "/a/../admin", "//admin", "/%61dmin"] {
-            let answer = calling.send(calling.request("GET", path, empty())).await.unwrap();
+            let answer = calling
+                .send(calling.request("GET", path, empty()))
+                .await
+                .unwrap();
             assert_eq!(answer.status(), 403, "{path}");
-            assert_eq!(answer.headers()["weft-decision"], "shop/guard#first@01234567");
+            assert_eq!(
+                answer.headers()["weft-decision"],
+                "shop/guard#first@01234567"
+            );
             assert_eq!(answer.headers()["weft-response-flag"], "denied");
         }
         let mut request = calling.request("POST", "/admin", empty());
-        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("content-type", "application/grpc".parse().unwrap());
         let answer = calling.send(request).await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &"7".parse().unwrap()));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["grpc-status"]),
+            (200, &"7".parse().unwrap())
+        );
         assert_eq!(calling.get("/fine").await.0, 200);
         assert_eq!(app.requests.get(), 2);
     });
@@ -61,11 +82,21 @@ fn an_identity_is_what_its_certificate_says() {
             name: name.into(),
         };
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        guard(&server, MtlsMode::Permissive, Action::Allow, account("client"));
+        guard(
+            &server,
+            MtlsMode::Permissive,
+            Action::Allow,
+            account("client"),
+        );
         assert_eq!(calling.get("/").await.0, 200);
         let mut plain = Client::connect(server.listener, Version::HTTP_11).await;
         assert_eq!(plain.get("/").await.0, 403, "nobody is not the client");
-        guard(&server, MtlsMode::Permissive, Action::Allow, account("other"));
+        guard(
+            &server,
+            MtlsMode::Permissive,
+            Action::Allow,
+            account("other"),
+        );
         assert_eq!(calling.get("/").await.0, 403);
     });
 }
@@ -77,8 +108,16 @@ fn strict_mode_refuses_plaintext_also_on_connections_that_were_open_before() {
         let (client, server) = pair(&app).await;
         let mut plain = Client::connect(server.listener, Version::HTTP_11).await;
         assert_eq!(plain.get("/").await.0, 200);
-        guard(&server, MtlsMode::Strict, Action::Allow, Condition::All(vec![]));
-        let answer = plain.send(plain.request("GET", "/", empty())).await.unwrap();
+        guard(
+            &server,
+            MtlsMode::Strict,
+            Action::Allow,
+            Condition::All(vec![]),
+        );
+        let answer = plain
+            .send(plain.request("GET", "/", empty()))
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 403);
         assert_eq!(answer.headers()["weft-response-flag"], "plaintext-refused");
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;

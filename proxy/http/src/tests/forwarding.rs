@@ -32,8 +32,16 @@ fn the_application_gets_what_its_client_spoke_over_one_http2_hop() {
                 assert_eq!((status, text), (200, format!("{version:?} GET /a")));
             }
         }
-        assert_eq!(client.server.0.pool.http2_connections().len(), 1, "one hop carries both");
-        assert_eq!(app.connections.get(), 2, "one connection per version is kept");
+        assert_eq!(
+            client.server.0.pool.http2_connections().len(),
+            1,
+            "one hop carries both"
+        );
+        assert_eq!(
+            app.connections.get(),
+            2,
+            "one connection per version is kept"
+        );
         assert_eq!(app.requests.get(), 6);
     });
 }
@@ -44,11 +52,18 @@ fn without_a_mesh_peer_it_is_plaintext_in_the_version_that_the_client_spoke() {
         let app = App::echo().await;
         let mesh = Mesh::new();
         let client = mesh.client().await;
-        client.declare([endpoint(app.address, None)], TrafficPolicy::default(), |_| None);
+        client.declare(
+            [endpoint(app.address, None)],
+            TrafficPolicy::default(),
+            |_| None,
+        );
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let mut calling = Client::connect(client.listener, version).await;
             for _ in 0..2 {
-                assert_eq!(calling.get("/x").await, (200, format!("{version:?} GET /x")));
+                assert_eq!(
+                    calling.get("/x").await,
+                    (200, format!("{version:?} GET /x"))
+                );
             }
         }
         assert_eq!(app.connections.get(), 2);
@@ -75,13 +90,18 @@ fn bodies_pass_in_both_directions_small_and_large() {
             }
         }
         let hops = client.server.0.pool.http2_connections().len();
-        assert_eq!(hops, 2, "the large HTTP/2 body had a hop of its own, the large HTTP/1 one an HTTP/1 hop");
+        assert_eq!(
+            hops, 2,
+            "the large HTTP/2 body had a hop of its own, the large HTTP/1 one an HTTP/1 hop"
+        );
     });
 }
 
 /// Frames one by one, then trailers.
 fn streamed(frames: Vec<&'static str>, trailers: Option<HeaderMap>) -> AnyBody {
-    let data = frames.into_iter().map(|text| Frame::data(Bytes::from(text)));
+    let data = frames
+        .into_iter()
+        .map(|text| Frame::data(Bytes::from(text)));
     let frames: Vec<_> = data.chain(trailers.map(Frame::trailers)).map(Ok).collect();
     StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
 }
@@ -97,17 +117,35 @@ fn trailers_pass_in_both_directions() {
             assert_eq!(request.headers()["te"], "trailers");
             let sent = request.into_body().collect().await.unwrap();
             assert_eq!(sent.trailers().unwrap()["x-sum"], "7");
-            let mut answer = Response::new(streamed(vec!["a", "b"], Some(trailer("grpc-status", "0"))));
-            answer.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            let mut answer =
+                Response::new(streamed(vec!["a", "b"], Some(trailer("grpc-status", "0"))));
+            answer
+                .headers_mut()
+                .insert("content-type", "application/grpc".parse().unwrap());
             answer
         })
         .await;
         let (client, _server) = pair(&app).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_2).await;
-        let mut request = calling.request("POST", "/p.S/M", streamed(vec!["1", "2"], Some(trailer("x-sum", "7"))));
-        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-        request.headers_mut().insert("te", "trailers".parse().unwrap());
-        let answer = calling.send(request).await.unwrap().into_body().collect().await.unwrap();
+        let mut request = calling.request(
+            "POST",
+            "/p.S/M",
+            streamed(vec!["1", "2"], Some(trailer("x-sum", "7"))),
+        );
+        request
+            .headers_mut()
+            .insert("content-type", "application/grpc".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("te", "trailers".parse().unwrap());
+        let answer = calling
+            .send(request)
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap();
         assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
         assert_eq!(answer.to_bytes(), "ab");
     });
@@ -133,13 +171,20 @@ fn answers_without_a_body_keep_their_headers() {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let mut calling = Client::connect(client.listener, version).await;
             for path in ["/204", "/304"] {
-                assert_eq!(calling.get(path).await, (path[1..].parse().unwrap(), String::new()));
+                assert_eq!(
+                    calling.get(path).await,
+                    (path[1..].parse().unwrap(), String::new())
+                );
             }
             let request = calling.request("HEAD", "/", empty());
             let answer = calling.send(request).await.unwrap();
             assert_eq!(answer.headers()["content-length"], "5");
             assert_eq!(body(answer).await, "");
-            assert_eq!(calling.get("/204").await.0, 204, "the connection is still in step");
+            assert_eq!(
+                calling.get("/204").await.0,
+                204,
+                "the connection is still in step"
+            );
         }
     });
 }
@@ -151,7 +196,11 @@ fn headers_of_the_connection_and_of_weft_stay_outside() {
             let mut names: Vec<_> = request.headers().keys().map(ToString::to_string).collect();
             names.sort();
             let mut answer = text(&names.join(" "));
-            for (name, value) in [("weft-decision", "forged"), ("x-own", "kept"), ("keep-alive", "timeout=9")] {
+            for (name, value) in [
+                ("weft-decision", "forged"),
+                ("x-own", "kept"),
+                ("keep-alive", "timeout=9"),
+            ] {
                 answer.headers_mut().insert(name, value.parse().unwrap());
             }
             answer
@@ -196,16 +245,24 @@ fn an_upgrade_becomes_a_tunnel_through_both_proxies() {
             });
             let mut answer = Response::new(empty());
             *answer.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
-            answer.headers_mut().insert("connection", "upgrade".parse().unwrap());
-            answer.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+            answer
+                .headers_mut()
+                .insert("connection", "upgrade".parse().unwrap());
+            answer
+                .headers_mut()
+                .insert("upgrade", "websocket".parse().unwrap());
             answer
         })
         .await;
         let (client, _server) = pair(&app).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
         let mut request = calling.request("GET", "/chat", empty());
-        request.headers_mut().insert("connection", "Upgrade".parse().unwrap());
-        request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("connection", "Upgrade".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("upgrade", "websocket".parse().unwrap());
         let answer = calling.send(request).await.unwrap();
         assert_eq!(answer.status(), http::StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(answer.headers()["upgrade"], "websocket");
@@ -214,6 +271,9 @@ fn an_upgrade_becomes_a_tunnel_through_both_proxies() {
         let mut got = Vec::new();
         io.read_to_end(&mut got).await.unwrap();
         assert_eq!(got, b"ping");
-        assert!(client.server.0.pool.http2_connections().is_empty(), "an upgrade takes an HTTP/1 hop");
+        assert!(
+            client.server.0.pool.http2_connections().is_empty(),
+            "an upgrade takes an HTTP/1 hop"
+        );
     });
 }

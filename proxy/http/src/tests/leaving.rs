@@ -18,15 +18,24 @@ fn goodbye_is_said_on_the_next_answer_and_accepting_goes_on() {
         let before = client.server.0.pool.http2_connections().remove(0);
         server.leaving.advance(Phase::Draining);
         for _ in 0..20 {
-            let answer = calling.send(calling.request("POST", "/", full("x"))).await.unwrap();
+            let answer = calling
+                .send(calling.request("POST", "/", full("x")))
+                .await
+                .unwrap();
             assert_eq!(answer.status(), 200);
             super::app::body(answer).await;
         }
         assert!(before.is_retired(), "GOAWAY was heard");
 
         let mut plain = Client::connect(server.listener, Version::HTTP_11).await;
-        let answer = plain.send(plain.request("GET", "/", empty())).await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["connection"]), (200, &"close".parse().unwrap()));
+        let answer = plain
+            .send(plain.request("GET", "/", empty()))
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["connection"]),
+            (200, &"close".parse().unwrap())
+        );
     });
 }
 
@@ -35,9 +44,16 @@ fn what_the_application_did_not_get_goes_to_another_pod() {
     run(async {
         let (leaving, staying) = (App::echo().await, App::echo().await);
         let mesh = Mesh::new();
-        let (one, two) = (mesh.server(leaving.address).await, mesh.server(staying.address).await);
+        let (one, two) = (
+            mesh.server(leaving.address).await,
+            mesh.server(staying.address).await,
+        );
         let client = mesh.client().await;
-        client.declare([one.endpoint(), two.endpoint()], TrafficPolicy::default(), |_| None);
+        client.declare(
+            [one.endpoint(), two.endpoint()],
+            TrafficPolicy::default(),
+            |_| None,
+        );
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
         for _ in 0..20 {
             assert_eq!(calling.get("/").await.0, 200);
@@ -45,7 +61,10 @@ fn what_the_application_did_not_get_goes_to_another_pod() {
         one.leaving.advance(Phase::Draining);
         drop(leaving);
         for _ in 0..50 {
-            let answer = calling.send(calling.request("POST", "/", full("x"))).await.unwrap();
+            let answer = calling
+                .send(calling.request("POST", "/", full("x")))
+                .await
+                .unwrap();
             assert_eq!(answer.status(), 200);
             super::app::body(answer).await;
         }

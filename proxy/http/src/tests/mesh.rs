@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime};
 use smallvec::smallvec;
 use tokio::task::{AbortHandle, LocalSet};
 use weft_certs::{
-    AuthoritySettings, CertificateAuthority, Csr, Identity, KeyExchange, MeshTls, PrivateKey, SystemClock, TrustStore,
-    WorkloadIdentity,
+    AuthoritySettings, CertificateAuthority, Csr, Identity, KeyExchange, MeshTls, PrivateKey,
+    SystemClock, TrustStore, WorkloadIdentity,
 };
 use weft_identity::{SpiffeId, TrustDomain};
 use weft_proxy_config::{
-    AddressTarget, Backend, BackendKey, BackendSnapshot, Endpoint, EndpointPort, HttpRule, Inbound, Locality,
-    MeshConfig, MtlsMode, OutboundPolicy, Port, Protocol, Service, ServiceName, Store, StoreLimits, TrafficPolicy,
-    Writer,
+    AddressTarget, Backend, BackendKey, BackendSnapshot, Endpoint, EndpointPort, HttpRule, Inbound,
+    Locality, MeshConfig, MtlsMode, OutboundPolicy, Port, Protocol, Service, ServiceName, Store,
+    StoreLimits, TrafficPolicy, Writer,
 };
 use weft_proxy_net::{Leaving, Limits, Listener, Proxy, Role, run_worker, seats};
 use weft_proxy_telemetry::Telemetry;
@@ -27,9 +27,14 @@ use crate::{Server, Settings};
 
 /// Runs a test on a worker's kind of runtime.
 pub(crate) fn run(test: impl Future<Output = ()> + 'static) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let limited = async {
-        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
+        tokio::time::timeout(Duration::from_secs(60), test)
+            .await
+            .expect("the test hangs");
     };
     LocalSet::new().block_on(&runtime, limited);
 }
@@ -71,7 +76,8 @@ impl Mesh {
     pub(crate) fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
         let settings = AuthoritySettings::new(TrustDomain::default());
-        let authority = CertificateAuthority::open(state.path(), settings, SystemTime::now()).unwrap();
+        let authority =
+            CertificateAuthority::open(state.path(), settings, SystemTime::now()).unwrap();
         Self {
             authority,
             _state: state,
@@ -82,11 +88,20 @@ impl Mesh {
         let key = PrivateKey::generate().unwrap();
         let csr = key.csr(id).unwrap();
         let verified = Csr::verify(&csr, id).unwrap();
-        let chain = self.authority.issue(&verified, Duration::from_secs(3600), SystemTime::now()).unwrap();
+        let chain = self
+            .authority
+            .issue(&verified, Duration::from_secs(3600), SystemTime::now())
+            .unwrap();
         let identity = Arc::new(WorkloadIdentity::new());
         identity.set(Identity::new(key, chain).unwrap());
         let trust = Arc::new(TrustStore::new(self.authority.bundle()));
-        MeshTls::new(trust, identity, Arc::new(SystemClock), KeyExchange::default()).unwrap()
+        MeshTls::new(
+            trust,
+            identity,
+            Arc::new(SystemClock),
+            KeyExchange::default(),
+        )
+        .unwrap()
     }
 
     async fn pod(&self, account: &str, role: impl FnOnce(IpAddr) -> Role) -> Pod {
@@ -160,7 +175,9 @@ impl Mesh {
                 app,
             })
             .await;
-        pod.writer.borrow().set_inbound(Inbound::new("shop", "server", MtlsMode::Permissive));
+        pod.writer
+            .borrow()
+            .set_inbound(Inbound::new("shop", "server", MtlsMode::Permissive));
         pod
     }
 }
@@ -205,11 +222,18 @@ impl Pod {
     }
 
     /// Another service's backend, for routes to lead to.
-    pub(crate) fn backend(&self, name: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> Arc<Backend> {
+    pub(crate) fn backend(
+        &self,
+        name: &str,
+        endpoints: impl IntoIterator<Item = Endpoint>,
+    ) -> Arc<Backend> {
         let mut writer = self.writer.borrow_mut();
         let backend = writer.backend(&key(name));
         let endpoints = keep_states(&mut writer, name, endpoints);
-        writer.set_endpoints(&backend, BackendSnapshot::new(endpoints, 80, Arc::default(), Protocol::Detect));
+        writer.set_endpoints(
+            &backend,
+            BackendSnapshot::new(endpoints, 80, Arc::default(), Protocol::Detect),
+        );
         backend
     }
 }
@@ -236,7 +260,8 @@ fn keep_states(
         .map(|mut endpoint| {
             // The port tells apart what shares an address in tests.
             let of_port = IpAddr::V4(Ipv4Addr::from(
-                u32::from(endpoint.ports[0].port) ^ u32::from(endpoint.address.to_string().parse::<Ipv4Addr>().unwrap()),
+                u32::from(endpoint.ports[0].port)
+                    ^ u32::from(endpoint.address.to_string().parse::<Ipv4Addr>().unwrap()),
             ));
             endpoint.state = writer.endpoint_state(&service, of_port);
             Arc::new(endpoint)

@@ -2,6 +2,7 @@
 
 mod app;
 mod authorisation;
+mod clock;
 mod forwarding;
 mod leaving;
 mod mesh;

@@ -28,17 +28,43 @@ fn in_order(text: &str, calls: &[&str]) {
 
 /// The phases that the module's first lines name, those after `done` by proxy/net.
 fn documented(source: &str, after: &str) -> Vec<String> {
-    let head = source.split("\n\n").next().unwrap().replace("//!", " ").replace('\n', " ");
-    let line = head.split(&format!("→ {after} →")).nth(1).unwrap().split("  The phases").next().unwrap();
-    line.split('→').map(|phase| phase.trim().to_owned()).collect()
+    let head = source
+        .split("\n\n")
+        .next()
+        .unwrap()
+        .replace("//!", " ")
+        .replace('\n', " ");
+    let line = head
+        .split(&format!("→ {after} →"))
+        .nth(1)
+        .unwrap()
+        .split("  The phases")
+        .next()
+        .unwrap();
+    line.split('→')
+        .map(|phase| phase.trim().to_owned())
+        .collect()
 }
 
 #[test]
 fn inbound_phases_are_called_in_the_documented_order() {
     let phases = documented(INBOUND, "identity");
-    assert_eq!(phases, ["route", "authenticate", "authorise", "limit", "app", "record"]);
+    assert_eq!(
+        phases,
+        [
+            "route",
+            "authenticate",
+            "authorise",
+            "limit",
+            "app",
+            "record"
+        ]
+    );
     let calls: Vec<String> = phases.iter().map(|phase| format!("{phase}(")).collect();
-    let calls: Vec<&str> = ["accept("].into_iter().chain(calls.iter().map(String::as_str)).collect();
+    let calls: Vec<&str> = ["accept("]
+        .into_iter()
+        .chain(calls.iter().map(String::as_str))
+        .collect();
     in_order(body_of(INBOUND, "pub(crate) async fn request"), &calls);
 }
 
@@ -48,8 +74,21 @@ fn outbound_phases_are_called_in_the_documented_order() {
     assert_eq!(&phases[..3], ["resolve", "route", "limit"]);
     assert_eq!(phases.last().unwrap(), "record");
     let request = body_of(OUTBOUND, "pub(crate) async fn request");
-    in_order(request, &["accept(", "resolve(", "route(", "limit(", "attempts(", "record("]);
-    in_order(body_of(OUTBOUND, "async fn attempts"), &["balance(", "attempt(", "judge(", "next("]);
+    in_order(
+        request,
+        &[
+            "accept(",
+            "resolve(",
+            "route(",
+            "limit(",
+            "attempts(",
+            "record(",
+        ],
+    );
+    in_order(
+        body_of(OUTBOUND, "async fn attempts"),
+        &["balance(", "attempt(", "judge(", "next("],
+    );
 }
 
 #[test]
@@ -81,6 +120,9 @@ fn futures_stay_small() {
         let future = inbound::request(&server.server.0, &conn, Request::new(Body::empty()));
         let inbound = size_of_val(&future);
         drop(future);
-        assert!(outbound <= 5000 && inbound <= 4000, "outbound {outbound}, inbound {inbound}");
+        assert!(
+            outbound <= 5000 && inbound <= 4000,
+            "outbound {outbound}, inbound {inbound}"
+        );
     });
 }

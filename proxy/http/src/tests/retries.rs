@@ -61,9 +61,15 @@ fn an_idempotent_request_is_retried_with_its_body() {
         let (client, _server) = calls(&app, retrying(2, &[RetryOn::GatewayError])).await;
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let mut calling = Client::connect(client.listener, version).await;
-            let answer = calling.send(calling.request("PUT", "/", full("kept"))).await.unwrap();
+            let answer = calling
+                .send(calling.request("PUT", "/", full("kept")))
+                .await
+                .unwrap();
             assert_eq!(answer.status(), 200);
-            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "kept");
+            assert_eq!(
+                answer.into_body().collect().await.unwrap().to_bytes(),
+                "kept"
+            );
         }
         assert_eq!(app.requests.get(), 4);
     });
@@ -75,18 +81,29 @@ fn a_request_that_may_have_had_an_effect_is_not_retried_unless_declared_safe() {
         let app = flaky(2, || status(503)).await;
         let (client, _server) = calls(&app, retrying(3, &[RetryOn::ServerError])).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        let answer = calling.send(calling.request("POST", "/", full("x"))).await.unwrap();
+        let answer = calling
+            .send(calling.request("POST", "/", full("x")))
+            .await
+            .unwrap();
         assert_eq!((answer.status().as_u16(), app.requests.get()), (503, 1));
         drop(answer);
         let mut safe = retrying(3, &[RetryOn::ServerError]);
         safe.retries.non_idempotent = true;
         let endpoints: Vec<_> = {
             let backend = client.declare([_server.endpoint()], safe, |_| None);
-            backend.load().targets().iter().map(|target| target.addr).collect()
+            backend
+                .load()
+                .targets()
+                .iter()
+                .map(|target| target.addr)
+                .collect()
         };
         assert_eq!(endpoints.len(), 1);
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        let answer = calling.send(calling.request("POST", "/", full("x"))).await.unwrap();
+        let answer = calling
+            .send(calling.request("POST", "/", full("x")))
+            .await
+            .unwrap();
         assert_eq!((answer.status().as_u16(), app.requests.get()), (200, 3));
     });
 }
@@ -99,7 +116,10 @@ fn a_body_that_is_too_large_to_keep_is_sent_once() {
         policy.retries.replay_limit = 10;
         let (client, _server) = calls(&app, policy).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        let answer = calling.send(calling.request("PUT", "/", full("more than ten bytes"))).await.unwrap();
+        let answer = calling
+            .send(calling.request("PUT", "/", full("more than ten bytes")))
+            .await
+            .unwrap();
         assert_eq!((answer.status().as_u16(), app.requests.get()), (503, 1));
         assert_eq!(client.server.0.settings.replay_budget.used(), 0);
     });
@@ -110,8 +130,12 @@ fn a_grpc_status_in_the_headers_decides_about_retries() {
     run(async {
         let unavailable = || {
             let mut answer = Response::new(empty());
-            answer.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-            answer.headers_mut().insert("grpc-status", "14".parse().unwrap());
+            answer
+                .headers_mut()
+                .insert("content-type", "application/grpc".parse().unwrap());
+            answer
+                .headers_mut()
+                .insert("grpc-status", "14".parse().unwrap());
             answer
         };
         let app = flaky(1, unavailable).await;
@@ -120,7 +144,9 @@ fn a_grpc_status_in_the_headers_decides_about_retries() {
         let (client, _server) = calls(&app, policy).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_2).await;
         let mut request = calling.request("POST", "/p.S/M", full("m"));
-        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("content-type", "application/grpc".parse().unwrap());
         let answer = calling.send(request).await.unwrap();
         assert!(!answer.headers().contains_key("grpc-status"));
         assert_eq!(app.requests.get(), 2);
@@ -153,13 +179,23 @@ fn what_was_never_delivered_is_sent_elsewhere_whatever_its_method() {
         let gone = mesh.server("127.0.0.1:1".parse().unwrap()).await;
         let nobody = endpoint("127.0.7.9:8080".parse().unwrap(), Some(server.id.clone()));
         let client = mesh.client().await;
-        client.declare([server.endpoint(), gone.endpoint(), nobody], TrafficPolicy::default(), |_| None);
+        client.declare(
+            [server.endpoint(), gone.endpoint(), nobody],
+            TrafficPolicy::default(),
+            |_| None,
+        );
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let mut calling = Client::connect(client.listener, version).await;
             for _ in 0..30 {
-                let answer = calling.send(calling.request("POST", "/", full("once"))).await.unwrap();
+                let answer = calling
+                    .send(calling.request("POST", "/", full("once")))
+                    .await
+                    .unwrap();
                 assert_eq!(answer.status(), 200);
-                assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "once");
+                assert_eq!(
+                    answer.into_body().collect().await.unwrap().to_bytes(),
+                    "once"
+                );
             }
         }
         assert_eq!(app.requests.get(), 60, "nothing was done twice");
@@ -171,13 +207,23 @@ fn with_nobody_reachable_the_answer_names_the_service() {
     run(async {
         let mesh = Mesh::new();
         let client = mesh.client().await;
-        client.declare([endpoint("127.0.7.9:8080".parse().unwrap(), None)], TrafficPolicy::default(), |_| None);
+        client.declare(
+            [endpoint("127.0.7.9:8080".parse().unwrap(), None)],
+            TrafficPolicy::default(),
+            |_| None,
+        );
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        let answer = calling.send(calling.request("GET", "/", empty())).await.unwrap();
+        let answer = calling
+            .send(calling.request("GET", "/", empty()))
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["weft-response-flag"], "connect-failed");
         let text = body(answer).await;
-        assert!(text.contains("shop/web:80") && text.contains("127.0.7.9:8080"), "{text}");
+        assert!(
+            text.contains("shop/web:80") && text.contains("127.0.7.9:8080"),
+            "{text}"
+        );
     });
 }
 
@@ -214,7 +260,11 @@ fn time_runs_out_for_the_request_and_for_an_attempt() {
         policy.retries.per_try_timeout = Some(Duration::from_millis(50));
         let (client, server) = calls(&app, policy).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        assert_eq!(calling.get("/").await, (200, "late".into()), "the attempt's time, then another");
+        assert_eq!(
+            calling.get("/").await,
+            (200, "late".into()),
+            "the attempt's time, then another"
+        );
 
         let stuck = App::start(|_| std::future::pending()).await;
         drop((client, server));
@@ -224,8 +274,17 @@ fn time_runs_out_for_the_request_and_for_an_attempt() {
         };
         let (client, _server) = calls(&stuck, policy).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
-        let answer = calling.send(calling.request("GET", "/", empty())).await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["weft-response-flag"]), (504, &"timeout".parse().unwrap()));
+        let answer = calling
+            .send(calling.request("GET", "/", empty()))
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                answer.status().as_u16(),
+                &answer.headers()["weft-response-flag"]
+            ),
+            (504, &"timeout".parse().unwrap())
+        );
     });
 }
 
@@ -259,8 +318,17 @@ fn the_breaker_and_the_circuit_open() {
             tokio::task::yield_now().await;
         }
         let mut second = Client::connect(client.listener, Version::HTTP_11).await;
-        let answer = second.send(second.request("GET", "/", empty())).await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["weft-response-flag"]), (503, &"overloaded".parse().unwrap()));
+        let answer = second
+            .send(second.request("GET", "/", empty()))
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                answer.status().as_u16(),
+                &answer.headers()["weft-response-flag"]
+            ),
+            (503, &"overloaded".parse().unwrap())
+        );
         drop(answer);
         release.send(()).unwrap();
         assert_eq!(slow.await.unwrap().0, 200);
@@ -270,9 +338,15 @@ fn the_breaker_and_the_circuit_open() {
 #[test]
 fn an_endpoint_that_fails_is_taken_out() {
     run(async {
-        let (bad, good) = (App::start(|_| async { status(500) }).await, App::echo().await);
+        let (bad, good) = (
+            App::start(|_| async { status(500) }).await,
+            App::echo().await,
+        );
         let mesh = Mesh::new();
-        let (one, two) = (mesh.server(bad.address).await, mesh.server(good.address).await);
+        let (one, two) = (
+            mesh.server(bad.address).await,
+            mesh.server(good.address).await,
+        );
         let client = mesh.client().await;
         let policy = TrafficPolicy {
             outlier: Some(OutlierDetection {

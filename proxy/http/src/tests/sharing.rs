@@ -39,7 +39,9 @@ async fn h2_client_on_a_leash(pod: &Pod) -> (h2::client::SendRequest<Bytes>, Abo
 }
 
 fn get(path: &str) -> Request<()> {
-    Request::get(format!("http://web.shop{path}")).body(()).unwrap()
+    Request::get(format!("http://web.shop{path}"))
+        .body(())
+        .unwrap()
 }
 
 /// An application with `/hang`, `/flood` and anything else; counts how many hang and how many of those were let go.
@@ -113,7 +115,10 @@ fn a_client_that_leaves_with_256_open_streams_takes_nobody_along() {
             until("the application has let go of all", || hanging.get() == 0).await;
             assert_eq!(neighbour.get("/").await.0, 200);
         }
-        assert!(!hops[0].is_retired(), "the hop that carried all of it still stands");
+        assert!(
+            !hops[0].is_retired(),
+            "the hop that carried all of it still stands"
+        );
     });
 }
 
@@ -150,7 +155,8 @@ fn an_endless_upload_holds_up_only_itself() {
         let (client, _server) = pair(&app).await;
         let mut uploading = Client::connect(client.listener, Version::HTTP_2).await;
         let request = uploading.request("POST", "/never-read", flood());
-        let upload = tokio::task::spawn_local(async move { uploading.send(request).await.map(|_| ()) });
+        let upload =
+            tokio::task::spawn_local(async move { uploading.send(request).await.map(|_| ()) });
         let mut neighbour = Client::connect(client.listener, Version::HTTP_11).await;
         until("the upload is there", || app.requests.get() > 0).await;
         for _ in 0..50 {
@@ -168,7 +174,9 @@ fn at_the_stream_limit_another_hop_opens() {
         let mut clients = Vec::new();
         for many in 1..=3 {
             let mut one = h2_client(&client).await;
-            let open: Vec<_> = (0..120).map(|_| one.send_request(get("/hang"), true).unwrap()).collect();
+            let open: Vec<_> = (0..120)
+                .map(|_| one.send_request(get("/hang"), true).unwrap())
+                .collect();
             clients.push((one, open));
             until("all hang", || hanging.get() == many * 120).await;
         }
@@ -183,19 +191,35 @@ fn at_the_stream_limit_another_hop_opens() {
 #[test]
 fn chatty_streams_do_not_end_a_hop() {
     run(async {
-        let app = App::start(|request| async move { Response::new(request.into_body().map_err(|_| unreachable!()).boxed_unsync()) }).await;
+        let app = App::start(|request| async move {
+            Response::new(
+                request
+                    .into_body()
+                    .map_err(|_| unreachable!())
+                    .boxed_unsync(),
+            )
+        })
+        .await;
         let (client, _server) = pair(&app).await;
         let mut chatting = h2_client(&client).await;
-        let (answer, mut sending) = chatting.send_request(Request::post("http://web.shop/").body(()).unwrap(), false).unwrap();
+        let (answer, mut sending) = chatting
+            .send_request(Request::post("http://web.shop/").body(()).unwrap(), false)
+            .unwrap();
         let mut receiving = answer.await.unwrap().into_body();
         for _ in 0..30_000 {
             sending.reserve_capacity(1);
             while sending.capacity() == 0 {
-                poll_fn(|cx| sending.poll_capacity(cx)).await.unwrap().unwrap();
+                poll_fn(|cx| sending.poll_capacity(cx))
+                    .await
+                    .unwrap()
+                    .unwrap();
             }
             sending.send_data(Bytes::from_static(b"x"), false).unwrap();
             let got = receiving.data().await.unwrap().unwrap();
-            receiving.flow_control().release_capacity(got.len()).unwrap();
+            receiving
+                .flow_control()
+                .release_capacity(got.len())
+                .unwrap();
         }
         assert!(!client.server.0.pool.http2_connections()[0].is_retired());
     });
@@ -211,9 +235,13 @@ fn a_client_that_only_resets_is_sent_away_at_the_edge() {
         let hop = client.server.0.pool.http2_connections().remove(0);
         let mut resetting = h2_client(&client).await;
         let refused = loop {
-            let Ok(ready) = resetting.clone().ready().await else { break true };
+            let Ok(ready) = resetting.clone().ready().await else {
+                break true;
+            };
             resetting = ready;
-            let Ok((answer, stream)) = resetting.send_request(get("/hang"), true) else { break true };
+            let Ok((answer, stream)) = resetting.send_request(get("/hang"), true) else {
+                break true;
+            };
             // Give the request time to be taken before it is reset.
             for _ in 0..3 {
                 tokio::task::yield_now().await;
@@ -232,7 +260,11 @@ fn a_dead_hop_is_replaced_at_once() {
         let (app, _) = app().await;
         let (client, server) = pair(&app).await;
         let wire = Wire::to(server.listener).await;
-        client.declare([endpoint(wire.address, Some(server.id.clone()))], TrafficPolicy::default(), |_| None);
+        client.declare(
+            [endpoint(wire.address, Some(server.id.clone()))],
+            TrafficPolicy::default(),
+            |_| None,
+        );
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
         for _ in 0..5 {
             let request = calling.request("POST", "/", full("x"));
@@ -267,10 +299,20 @@ fn a_client_that_leaves_ends_its_request_everywhere() {
 #[test]
 fn a_request_and_its_answer_may_stream_both_ways_at_once() {
     run(async {
-        let app = App::start(|request| async move { Response::new(request.into_body().map_err(|_| unreachable!()).boxed_unsync()) }).await;
+        let app = App::start(|request| async move {
+            Response::new(
+                request
+                    .into_body()
+                    .map_err(|_| unreachable!())
+                    .boxed_unsync(),
+            )
+        })
+        .await;
         let (client, _server) = pair(&app).await;
         let mut calling = h2_client(&client).await;
-        let (answer, mut sending) = calling.send_request(Request::post("http://web.shop/").body(()).unwrap(), false).unwrap();
+        let (answer, mut sending) = calling
+            .send_request(Request::post("http://web.shop/").body(()).unwrap(), false)
+            .unwrap();
         let mut receiving = answer.await.unwrap().into_body();
         for word in ["one", "two", "three"] {
             sending.send_data(Bytes::from(word), false).unwrap();

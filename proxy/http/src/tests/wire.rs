@@ -24,13 +24,32 @@ fn what_is_no_request_is_refused_and_nobody_else_notices() {
         let long = "x".repeat(100_000);
         for pod in [&client, &server] {
             for (request, status) in [
-                ("GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n".to_owned(), "400"),
+                (
+                    "GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n".to_owned(),
+                    "400",
+                ),
                 ("GET  two HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "400"),
-                ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n".to_owned(), "400"),
-                ("GET / HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "400"),
-                (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"), "431"),
-                ("GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n".to_owned(), "400"),
-                ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(), "400"),
+                (
+                    "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n".to_owned(),
+                    "400",
+                ),
+                (
+                    "GET / HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(),
+                    "400",
+                ),
+                (
+                    format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n"),
+                    "431",
+                ),
+                (
+                    "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n".to_owned(),
+                    "400",
+                ),
+                (
+                    "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n"
+                        .to_owned(),
+                    "400",
+                ),
             ] {
                 let answer = raw(pod, &request).await;
                 let shown: String = request.chars().take(60).collect();
@@ -38,7 +57,11 @@ fn what_is_no_request_is_refused_and_nobody_else_notices() {
             }
         }
         assert_eq!(app.requests.get(), 0);
-        let answer = raw(&client, "GET /fine HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        let answer = raw(
+            &client,
+            "GET /fine HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        )
+        .await;
         assert!(answer.ends_with("GET /fine"), "{answer}");
     });
 }
@@ -49,7 +72,10 @@ fn a_body_with_two_lengths_is_read_one_way_and_ends_its_connection() {
         let app = App::start(|request| async move {
             assert!(!request.headers().contains_key("content-length"));
             let path = request.uri().path().to_owned();
-            let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+            let body = http_body_util::BodyExt::collect(request.into_body())
+                .await
+                .unwrap()
+                .to_bytes();
             text(&format!("{path}={}", String::from_utf8_lossy(&body)))
         })
         .await;
@@ -67,16 +93,26 @@ fn a_body_with_two_lengths_is_read_one_way_and_ends_its_connection() {
 fn old_and_proxy_style_clients_are_understood() {
     run(async {
         let app = App::start(|request| async move {
-            let host = request.headers().get("host").map_or("-", |host| host.to_str().unwrap());
+            let host = request
+                .headers()
+                .get("host")
+                .map_or("-", |host| host.to_str().unwrap());
             text(&format!("{} {host}", request.uri()))
         })
         .await;
         let (client, _server) = pair(&app).await;
         let answer = raw(&client, "GET /old HTTP/1.0\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("/old -"), "{answer}");
-        let absolute = "GET http://web.shop/abs?q HTTP/1.1\r\nhost: other\r\nconnection: close\r\n\r\n";
+        assert!(
+            answer.starts_with("HTTP/1.0 200") && answer.ends_with("/old -"),
+            "{answer}"
+        );
+        let absolute =
+            "GET http://web.shop/abs?q HTTP/1.1\r\nhost: other\r\nconnection: close\r\n\r\n";
         let answer = raw(&client, absolute).await;
-        assert!(answer.ends_with("/abs?q web.shop"), "the absolute form stands above Host: {answer}");
+        assert!(
+            answer.ends_with("/abs?q web.shop"),
+            "the absolute form stands above Host: {answer}"
+        );
     });
 }
 
@@ -85,7 +121,10 @@ fn an_expectation_is_answered_at_the_edge() {
     run(async {
         let app = App::start(|request| async move {
             assert!(!request.headers().contains_key("expect"));
-            let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+            let body = http_body_util::BodyExt::collect(request.into_body())
+                .await
+                .unwrap()
+                .to_bytes();
             text(&String::from_utf8_lossy(&body))
         })
         .await;
@@ -99,6 +138,9 @@ fn an_expectation_is_answered_at_the_edge() {
         socket.write_all(b"body").await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("body"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("body"),
+            "{answer}"
+        );
     });
 }
