@@ -2,7 +2,8 @@
 //!
 //! Failures in a row eject an endpoint for a time that doubles with each further ejection. When it has
 //! lapsed the endpoint is half open: one request at a time is tried, success closes the circuit, failure
-//! ejects again at once. How much of a service may be out at a time is bounded.
+//! ejects again at once. After [`FORGIVEN`] without an ejection the doubling starts over. How much of a
+//! service may be out at a time is bounded.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,6 +14,9 @@ use crate::traffic::OutlierDetection;
 
 /// No ejection is longer, unless the base is.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// How long after the end of its last ejection an endpoint is as good as one that was never out.
+const FORGIVEN: Duration = Duration::from_secs(600);
 
 /// Instants as milliseconds, so that they fit an atomic. 0 is "never".
 fn millis(now: Instant) -> u64 {
@@ -30,6 +34,8 @@ pub(crate) struct Ejection {
     /// Until when; 0: closed. In the past: half open.
     until: AtomicU64,
     times: AtomicU32,
+    /// When the last ejection ended, or will end.
+    last_until: AtomicU64,
 }
 
 impl EndpointState {
@@ -71,15 +77,20 @@ impl EndpointState {
         half_open || (closed && failures >= policy.consecutive_failures)
     }
 
-    /// Takes the endpoint out from `now`.
+    /// Takes the endpoint out from `now`. One caller at a time.
     pub(crate) fn eject(&self, now: Instant, policy: &OutlierDetection) {
         let ejection = &self.ejection;
-        let times = ejection.times.fetch_add(1, Ordering::Relaxed).min(16);
         let longest = LONGEST.max(policy.base_ejection);
+        let now = millis(now);
+        let last = ejection.last_until.load(Ordering::Relaxed);
+        if u128::from(now.saturating_sub(last)) > FORGIVEN.as_millis() {
+            ejection.times.store(0, Ordering::Relaxed);
+        }
+        let times = ejection.times.fetch_add(1, Ordering::Relaxed).min(16);
         let lasts = policy.base_ejection.saturating_mul(1 << times).min(longest);
-        let until =
-            millis(now).saturating_add(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        let until = now.saturating_add(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
         ejection.consecutive.store(0, Ordering::Relaxed);
+        ejection.last_until.store(until, Ordering::Relaxed);
         ejection.until.store(until, Ordering::Relaxed);
     }
 

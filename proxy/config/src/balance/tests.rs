@@ -253,6 +253,23 @@ fn an_ejected_endpoint_comes_back_by_one_request_at_a_time() {
 }
 
 #[test]
+fn an_old_ejection_is_forgiven() {
+    let now = Instant::now();
+    let pool = Pool::new(Balancing::LeastLatency, (1..=4).map(|n| endpoint(n, 1)));
+    let state = pool.target(1).endpoint.state.clone();
+    pool.fail(1, 2, now);
+    state.on_success(now + Duration::from_secs(11));
+    let soon = now + Duration::from_secs(60);
+    pool.fail(1, 2, soon);
+    assert_eq!(state.ejections(), 2);
+    state.on_success(soon + Duration::from_secs(21));
+    let much_later = soon + Duration::from_secs(1_000);
+    pool.fail(1, 2, much_later);
+    assert_eq!(state.ejections(), 1);
+    assert!(state.is_available(much_later + Duration::from_secs(11)));
+}
+
+#[test]
 fn a_late_success_does_not_end_an_ejection() {
     let now = Instant::now();
     let pool = Pool::new(Balancing::LeastLatency, (1..=4).map(|n| endpoint(n, 1)));
