@@ -4,7 +4,7 @@
 //! traffic. They share the store, trust and identity, telemetry, and how far leaving has come.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,9 @@ use crate::workers::Workers;
 
 /// Series that nobody used in this time are dropped.
 const TELEMETRY_SWEEP: Duration = Duration::from_secs(3600);
+
+/// What the stream client is given to save its state in the end.
+const LAST_SAVE: Duration = Duration::from_secs(2);
 
 /// Runs a proxy until it has left.
 ///
@@ -72,7 +75,11 @@ fn start_log(filter: &str) -> anyhow::Result<LogHandle> {
     let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry()
         .with(filter)
-        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_writer(io::stderr)
+                .with_ansi(io::stderr().is_terminal()),
+        )
         .try_init()
         .context("cannot start the log")?;
     Ok(handle)
@@ -155,7 +162,8 @@ async fn control(
     let client = client(&settings, writer, &proxy.tls)?;
     let mut tasks = JoinSet::new();
     serve_all(&settings, &proxy, &readiness, &client, log, &mut tasks).await?;
-    tasks.spawn({
+    let mut stream = JoinSet::new();
+    stream.spawn({
         let leaving = leaving.clone();
         client.run(async move { leaving.reached(Phase::Ended).await })
     });
@@ -183,6 +191,8 @@ async fn control(
         }
     }
     workers.ended().await;
+    // It saves what it has learned last.
+    let _ = tokio::time::timeout(LAST_SAVE, stream.join_next()).await;
     workers.join()
 }
 
@@ -208,6 +218,13 @@ async fn serve_all(
     log: LogHandle,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    registry.register_collector(proxy.telemetry.collector());
+    registry.register_collector(Box::new(ProcessMetrics {
+        readiness: Arc::clone(readiness),
+        status: client.status(),
+    }));
+    let metrics = metrics_routes(Arc::new(registry));
     let admin = admin::routes(Arc::new(Admin {
         readiness: Arc::clone(readiness),
         about: About {
@@ -217,19 +234,13 @@ async fn serve_all(
             status: client.status(),
         },
         log,
-    }));
+    }))
+    .merge(metrics.clone());
     tasks.spawn(serve(bind(settings.admin).await?, admin.clone()));
     if let Some(path) = &settings.admin_socket {
         let socket = admin::bind_socket(path)?;
         tasks.spawn(async move { ended(axum::serve(socket, admin).await) });
     }
-    let mut registry = Registry::default();
-    registry.register_collector(proxy.telemetry.collector());
-    registry.register_collector(Box::new(ProcessMetrics {
-        readiness: Arc::clone(readiness),
-        status: client.status(),
-    }));
-    let metrics = metrics_routes(Arc::new(registry));
     for address in everywhere(settings.metrics_port) {
         serve_where_possible(address, &metrics, tasks).await?;
     }

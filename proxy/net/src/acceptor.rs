@@ -110,6 +110,8 @@ impl Acceptors {
             });
         }
         while loops.join_next().await.is_some() {}
+        // Workers serve for as long as the acceptors' side of their seats is there.
+        self.leaving.reached(Phase::Closed).await;
         Ok(())
     }
 }

@@ -26,7 +26,8 @@ async fn pair(mesh: &Mesh) -> (TestProxy, TestProxy, SocketAddr, SocketAddr) {
 /// A worker's connector of its own.
 async fn connector(tls: &MeshTls) -> Connector {
     let proxy = TestProxy::new(tls.clone(), 9).proxy;
-    let (_acceptors, mut seats) = seats(Vec::new(), 1, &proxy.leaving, 1);
+    let (acceptors, mut seats) = seats(Vec::new(), 1, &proxy.leaving, 1);
+    tokio::task::spawn_local(acceptors.run());
     let taken = Rc::new(RefCell::new(None));
     let give = taken.clone();
     let seat = seats.remove(0);
