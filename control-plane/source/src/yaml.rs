@@ -176,6 +176,8 @@ fn options() -> Options {
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_REPLAYED_EVENTS,
         },
+        // As kubectl reads it: `defaultMode: 0644` is a mode.
+        legacy_octal_numbers: true,
         emit_comments: false,
         with_snippet: false,
     }

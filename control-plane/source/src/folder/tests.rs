@@ -34,6 +34,38 @@ fn what_tutorials_write_is_read_without_a_word() {
     );
 }
 
+/// Cut off, or with one line lost or spoilt, a file is still read, or refused, without a panic and
+/// within its lines.
+#[test]
+fn spoilt_manifests_are_survived() {
+    let tutorial = include_str!("tests/tutorial.yaml");
+    let lines: Vec<_> = tutorial.lines().collect();
+    let spoil: [fn(&str) -> String; 5] = [
+        |_| String::new(),
+        |line| format!("\t{line}"),
+        |line| format!("{line}: ]"),
+        |line| line.replace(':', ": 1 #"),
+        |line| line.replace(['[', '{', '-'], "\u{0}"),
+    ];
+    for (number, line) in lines.iter().enumerate().step_by(4) {
+        let spoil = spoil[number / 4 % spoil.len()];
+        let (before, after) = (&lines[..number], &lines[number + 1..]);
+        let text = [before, &[&spoil(line)], after].concat().join("\n");
+        let cut = text
+            .chars()
+            .take(number * tutorial.len() / lines.len())
+            .collect();
+        for text in [text, cut] {
+            let read = crate::read::read(&"a.yaml".into(), &text);
+            let objects = read.objects.iter().flat_map(|object| object.diagnostics());
+            for finding in read.findings.into_iter().chain(objects) {
+                let line = finding.place.unwrap().line as usize;
+                assert!((1..=text.lines().count() + 1).contains(&line));
+            }
+        }
+    }
+}
+
 /// Every manifest in `tests/bad` has what is said about it beside it.
 #[test]
 fn bad_input_is_reported_with_file_line_object_and_field() {
@@ -198,6 +230,21 @@ async fn saves_renames_and_deletions_are_followed() {
     fs::write(below.join("b.yml"), service(85)).unwrap();
     follow.until(|follow| follow.port() == 85).await;
     fs::remove_dir_all(folder.path().join("new")).unwrap();
+    follow.until(|follow| follow.port() == 0).await;
+}
+
+#[tokio::test]
+async fn a_single_file_is_followed_and_its_neighbours_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let beside = folder.path().join("b.yaml");
+    let mut follow = Follow::start(&file).await;
+    fs::write(&beside, service(80)).unwrap();
+    fs::write(&file, service(81)).unwrap();
+    follow.until(|follow| follow.port() == 81).await;
+    fs::rename(&beside, &file).unwrap();
+    follow.until(|follow| follow.port() == 80).await;
+    fs::remove_file(&file).unwrap();
     follow.until(|follow| follow.port() == 0).await;
 }
 

@@ -139,3 +139,15 @@ fn aliases_and_merges_are_expanded_within_bounds() {
     let deep = format!("a: {}{}\n", "[".repeat(100_000), "]".repeat(100_000));
     assert!(documents(&deep).remove(0).is_err());
 }
+
+#[test]
+fn scalars_are_what_kubectl_takes_them_for() {
+    let document =
+        only("[0644, '0644', yes, 'yes', 1.5, 1.14.2, ~, 10.0.0.1, 2024-01-01, 1e3, on]\n");
+    assert_eq!(
+        document.value.to_string(),
+        r#"[420,"0644",true,"yes",1.5,"1.14.2",null,"10.0.0.1","2024-01-01",1000.0,true]"#
+    );
+    let document = only("a: 1\r\nb:\r\n  - |\r\n    text\r\n");
+    assert_eq!(document.value.to_string(), r#"{"a":1,"b":["text\n"]}"#);
+}
