@@ -1,5 +1,7 @@
 //! `weft-control-plane`: reads the command line and environment, sets logging up, runs.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +37,7 @@ fn log(settings: &Run) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log).context("--log cannot be read")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if settings.log_json {
         builder.json().init();
