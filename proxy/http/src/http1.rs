@@ -159,7 +159,11 @@ impl Http1Conn {
             }
             Ok(response) => {
                 let mut response = self.answered(response, upload, shelf);
-                poll_fn(|cx| Poll::Ready(response.body_mut().settle(cx))).await;
+                poll_fn(|cx| {
+                    response.body_mut().settle(cx);
+                    Poll::Ready(())
+                })
+                .await;
                 Ok(response)
             }
             Err(mut error) => {

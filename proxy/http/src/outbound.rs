@@ -10,14 +10,13 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode, Version};
 use tokio::time::{sleep, timeout_at};
 use weft_proxy_config::{
-    Backend, HttpRule, Resolution, RouteOutcome, Service, WeightedBackend, WeightedBackendTarget,
+    Backend, HttpRule, Resolution, RouteOutcome, Service, WeightedBackendTarget,
 };
-use weft_proxy_telemetry::{Direction, Flag, ServiceLabel};
+use weft_proxy_telemetry::{Direction, Flag};
 
 use crate::attempt::{self, Attempts, Ended, Next};
 use crate::body::Body;
@@ -27,6 +26,7 @@ use crate::filter;
 use crate::head;
 use crate::http2_server::Answer;
 use crate::kept_head::KeptHead;
+use crate::plan::{self, Plan};
 use crate::replay::ReplayBody;
 use crate::sent::SendError;
 use crate::tunnel::{self, Asked};
@@ -140,18 +140,6 @@ fn check(request: &mut Request<Body>) -> Result<(), Failure> {
         .map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
 }
 
-/// Where a request goes and what holds on the way.
-#[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub(crate) to: upstream::To<'a>,
-    rule: Option<&'a HttpRule>,
-    weighted: Option<&'a WeightedBackend>,
-    /// Of the whole request.
-    deadline: Option<Instant>,
-    /// Of one attempt, as the rule has it.
-    pub(crate) attempt_timeout: Option<Duration>,
-}
-
 enum Routed<'a> {
     Plan(Plan<'a>),
     Answer(Response<Body>),
@@ -168,7 +156,7 @@ fn route<'a>(
     let (service, port) = match known {
         Known::Service(service, port) => (service, *port),
         Known::Workload(backend) => {
-            exchange.record().destination = Some(label(backend));
+            exchange.record().destination = Some(plan::label(backend));
             return Ok(Routed::Plan(Plan::direct(upstream::To::Backend(backend))));
         }
         Known::Passthrough => {
@@ -186,7 +174,7 @@ fn route<'a>(
             text,
         ));
     };
-    exchange.record().destination = Some(label(&port.own));
+    exchange.record().destination = Some(plan::label(&port.own));
     let rule = match port.route(&head::view(request)) {
         RouteOutcome::NoRoutes => {
             return Ok(Routed::Plan(Plan::direct(upstream::To::Backend(&port.own))));
@@ -233,49 +221,14 @@ fn apply_rule<'a>(
     if let Some(answer) = filter::on_request(&weighted.filters, matched, dialled, request) {
         return Ok(Routed::Answer(answer));
     }
-    exchange.record().backend = Some(label(backend));
+    exchange.record().backend = Some(plan::label(backend));
     Ok(Routed::Plan(Plan {
         to: upstream::To::Backend(backend),
         rule: Some(rule),
         weighted: Some(weighted),
-        deadline: deadline(rule.request_timeout, backend),
+        deadline: plan::deadline(rule.request_timeout, backend),
         attempt_timeout: rule.backend_timeout.filter(|timeout| !timeout.is_zero()),
     }))
-}
-
-impl<'a> Plan<'a> {
-    fn direct(to: upstream::To<'a>) -> Self {
-        let deadline = match to {
-            upstream::To::Backend(backend) => deadline(None, backend),
-            upstream::To::Address(_) => None,
-        };
-        Self {
-            to,
-            rule: None,
-            weighted: None,
-            deadline,
-            attempt_timeout: None,
-        }
-    }
-}
-
-fn label(backend: &Backend) -> ServiceLabel {
-    ServiceLabel {
-        namespace: backend.namespace().clone(),
-        name: backend.name().clone(),
-        port: backend.port(),
-    }
-}
-
-/// The rule's timeout, else the policy's; zero means none.
-fn deadline(of_rule: Option<Duration>, backend: &Backend) -> Option<Instant> {
-    let timeout = of_rule.or_else(|| backend.load().policy.request_timeout)?;
-    (!timeout.is_zero()).then(|| now() + timeout)
-}
-
-/// The runtime's clock, so that tests can stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// The breaker: a place among the backend's requests in flight.
@@ -287,7 +240,7 @@ fn limit(plan: &Plan<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
     match backend.state.try_request(&policy.policy.limits) {
         Ok(permit) => {
             exchange.held.request = Some(permit);
-            backend.state.deposit(now());
+            backend.state.deposit(plan::now());
             Ok(())
         }
         Err(overloaded) => {

@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -73,12 +72,15 @@ impl Destination<'_> {
     }
 }
 
+/// An endpoint and one of its addresses.
+type PeerKey = (u64, SocketAddr);
+
 /// One worker's pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
     connector: Connector,
     tasks: Tasks,
-    peers: RefCell<HashMap<(u64, SocketAddr), Rc<Peer>, BuildHasherDefault<DefaultHasher>>>,
+    peers: RefCell<HashMap<PeerKey, Rc<Peer>>>,
     sweeping: Cell<bool>,
     this: Weak<Self>,
 }

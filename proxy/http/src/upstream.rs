@@ -23,7 +23,7 @@ use crate::attempt::Ended;
 use crate::body::{Body, Upload};
 use crate::failure::Failure;
 use crate::head;
-use crate::outbound::Plan;
+use crate::plan::Plan;
 use crate::pool::{Destination, PoolError, Sharing};
 use crate::sent::SendError;
 use crate::tunnel::Asked;

@@ -104,11 +104,17 @@ impl Mesh {
         .unwrap()
     }
 
-    async fn pod(&self, account: &str, role: impl FnOnce(IpAddr) -> Role) -> Pod {
+    async fn pod(
+        &self,
+        account: &str,
+        telemetry: Arc<Telemetry>,
+        role: impl FnOnce(IpAddr) -> Role,
+    ) -> Pod {
         let id = SpiffeId::new(&TrustDomain::default(), "shop", account).unwrap();
         let ip = next_ip();
         let (store, writer) = Store::new(StoreLimits::default());
         writer.set_mesh(MeshConfig {
+            access_log: true,
             outbound: OutboundPolicy::AllowAny,
             ..MeshConfig::default()
         });
@@ -124,7 +130,7 @@ impl Mesh {
         let proxy = Proxy {
             store,
             tls: self.tls(&id),
-            telemetry: Telemetry::new(weft_proxy_telemetry::Settings::default()),
+            telemetry,
             leaving: leaving.clone(),
             addresses: [ip].into(),
             applications: [].into(),
@@ -164,17 +170,26 @@ impl Mesh {
 
     /// A pod whose application calls [`SERVICE`] by dialling its `listener`.
     pub(crate) async fn client(&self) -> Pod {
-        self.pod("client", |_| Role::OutboundTo(SERVICE)).await
+        self.client_with(Telemetry::new(Default::default())).await
+    }
+
+    pub(crate) async fn client_with(&self, telemetry: Arc<Telemetry>) -> Pod {
+        self.pod("client", telemetry, |_| Role::OutboundTo(SERVICE))
+            .await
     }
 
     /// A pod with an application at `app`.
     pub(crate) async fn server(&self, app: SocketAddr) -> Pod {
-        let pod = self
-            .pod("server", |ip| Role::InboundTo {
-                pod: SocketAddr::new(ip, 8080),
-                app,
-            })
-            .await;
+        self.server_with(app, Telemetry::new(Default::default()))
+            .await
+    }
+
+    pub(crate) async fn server_with(&self, app: SocketAddr, telemetry: Arc<Telemetry>) -> Pod {
+        let role = |ip| Role::InboundTo {
+            pod: SocketAddr::new(ip, 8080),
+            app,
+        };
+        let pod = self.pod("server", telemetry, role).await;
         pod.writer
             .borrow()
             .set_inbound(Inbound::new("shop", "server", MtlsMode::Permissive));

@@ -7,6 +7,7 @@ mod forwarding;
 mod leaving;
 mod mesh;
 mod order;
+mod records;
 mod retries;
 mod routing;
 mod sharing;
