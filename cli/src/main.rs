@@ -1,0 +1,81 @@
+//! `weft`: the person's tool. Runs a mesh on this machine, checks YAML offline, and asks a running mesh what it does.
+//!
+//! Everything prints a table for people, or JSON with `-o json`; errors say what to do next.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod admin;
+mod duration;
+mod metrics;
+mod output;
+mod proxy;
+mod run_dir;
+mod table;
+mod top;
+mod validate;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Format;
+
+/// Weft: a service mesh that needs no changes in applications.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a folder of Kubernetes YAML on this machine, each pod in a network namespace of its own with a sidecar beside
+    /// it where the mesh is on, until Ctrl-C. Needs root.
+    Up(weft_local::UpArgs),
+    /// Check YAML offline, by the control plane's own rules.
+    Validate(validate::Arguments),
+    /// Wait until an object as it is now is in force in every proxy; without a name, until the whole mesh is ready.
+    Wait(wait::Arguments),
+    /// What single proxies know and do.
+    Proxy(proxy::Arguments),
+    /// Who calls whom, how fast and how well.
+    Top(top::Arguments),
+}
+
+/// How results are printed.
+#[derive(clap::Args, Clone, Copy)]
+struct Output {
+    /// A table for people or JSON for programs.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+}
+
+fn main() -> ExitCode {
+    // Before any thread exists: this binary is also what runs inside the namespaces of a mesh.
+    weft_local::reexec::main_if_requested();
+
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weft: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    };
+    match command {
+        Command::Up(up) => weft_local::up(up).map(|()| ExitCode::SUCCESS),
+        Command::Validate(validate) => validate.run(),
+        Command::Wait(wait) => runtime()?.block_on(wait.run()),
+        Command::Proxy(proxy) => runtime()?.block_on(proxy.run()),
+        Command::Top(top) => runtime()?.block_on(top.run()),
+    }
+}

@@ -1,0 +1,57 @@
+//! The run directory of a mesh on this machine, and whom to ask at which socket.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use weft_local::info::{PodInfo, Status};
+
+use crate::admin::Admin;
+
+/// Which mesh of this machine is meant; the same flags as `weft up` has.
+#[derive(clap::Args)]
+pub(crate) struct RunDir {
+    /// Name of the mesh, as given to `weft up`
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// Where the mesh keeps its sockets, logs and state [default: /run/weft/NAME]
+    #[arg(long, env = "WEFT_RUN_DIR", value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+impl RunDir {
+    fn path(&self) -> PathBuf {
+        self.run_dir
+            .clone()
+            .unwrap_or_else(|| Path::new("/run/weft").join(&self.name))
+    }
+
+    /// The control plane's own answers.
+    pub(crate) fn control_plane(&self) -> Admin {
+        Admin::new(&self.path().join("control-plane.sock"), "the control plane")
+    }
+
+    /// What runs on this machine.
+    pub(crate) fn supervisor(&self) -> Admin {
+        Admin::new(&self.path().join("supervisor.sock"), "the mesh")
+    }
+
+    pub(crate) async fn status(&self) -> Result<Status> {
+        Ok(serde_json::from_value(
+            self.supervisor().get("/v1/status").await?,
+        )?)
+    }
+
+    /// The path, at the supervisor, of a pod's proxy.
+    pub(crate) fn proxy_path(namespace: &str, pod: &str, path: &str) -> String {
+        format!("/v1/proxy/{namespace}/{pod}{path}")
+    }
+
+    /// `namespace/workload`: what the pods of one Deployment have in common.
+    pub(crate) fn workload(pod: &PodInfo) -> String {
+        format!(
+            "{}/{}",
+            pod.namespace,
+            pod.deployment.as_deref().unwrap_or(&pod.name)
+        )
+    }
+}
