@@ -1,8 +1,10 @@
 //! Resumption that does not outlive a change of trust.
 //!
-//! Server: tickets are encrypted under a key that belongs to one generation of trust; after a change
-//! the old key is gone, old tickets are not read and the handshake is a full one. Their lifetime
-//! ends with the server's own leaf, so that no client resumes towards an expired one.
+//! Server: tickets are encrypted under a key that belongs to one generation of trust and one own
+//! certificate; after a change of either the old key is gone, old tickets are not read and the
+//! handshake is a full one. Their lifetime ends with the server's own leaf, so that no client
+//! resumes towards an expired one. (The lifetime alone is not enough: a resumed session keeps the
+//! leaf of its first handshake, and would get tickets that live as long as the present one.)
 //! Client: stored sessions belong to one generation of trust and one own certificate, and are
 //! dropped with either. What slips between (a change during a handshake) is caught afterwards by
 //! [`crate::MeshTls::server_of`] and [`crate::MeshTls::client_of`], which verify the chain of a
@@ -32,13 +34,13 @@ const CLIENT_SESSIONS: usize = 512;
 /// Makes ticket keys: rustls' own, which also roll with time.
 type MakeTicketer = fn() -> Result<Arc<dyn ProducesTickets>, rustls::Error>;
 
-/// The server's ticket keys, one set per generation of trust.
+/// The server's ticket keys, one set per generation of trust and of its own identity.
 pub(crate) struct GenerationTickets {
     trust: Arc<TrustStore>,
     identity: Arc<WorkloadIdentity>,
     clock: Arc<dyn Clock>,
     make: MakeTicketer,
-    current: ArcSwap<(u64, Arc<dyn ProducesTickets>)>,
+    current: ArcSwap<((u64, u64), Arc<dyn ProducesTickets>)>,
 }
 
 impl GenerationTickets {
@@ -48,7 +50,8 @@ impl GenerationTickets {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, rustls::Error> {
         let make: MakeTicketer = rustls::crypto::aws_lc_rs::Ticketer::new;
-        let first = (trust.current().generation(), make()?);
+        let generation = (trust.current().generation(), identity.generation());
+        let first = (generation, make()?);
         Ok(Self {
             trust,
             identity,
@@ -60,7 +63,10 @@ impl GenerationTickets {
 
     /// The keys of the present generation; none if they cannot be made, then nothing resumes.
     fn ticketer(&self) -> Option<Arc<dyn ProducesTickets>> {
-        let generation = self.trust.current().generation();
+        let generation = (
+            self.trust.current().generation(),
+            self.identity.generation(),
+        );
         let current = self.current.load();
         if current.0 == generation {
             return Some(current.1.clone());

@@ -138,6 +138,24 @@ fn a_ticket_ends_with_the_leaf_it_came_with() {
     assert_eq!(pair.shake(), Full);
 }
 
+/// Nor does a chain of resumptions outlive the leaf that it began with.
+#[test]
+fn a_renewed_server_does_not_resume_what_its_old_leaf_began() {
+    let pair = Pair::new();
+    pair.shake();
+    pair.mesh.clock.advance(DAY - HOUR / 2);
+    pair.client
+        .identity()
+        .set(pair.mesh.issue(&id("shop", "web")));
+    assert_eq!(pair.shake(), Full);
+    pair.server
+        .identity()
+        .set(pair.mesh.issue(&id("shop", "cart")));
+    assert_eq!(pair.shake(), Full);
+    pair.mesh.clock.advance(HOUR / 2 + Duration::from_secs(1));
+    assert_eq!(pair.shake(), Resumed);
+}
+
 #[test]
 fn tickets_end_after_an_hour() {
     let pair = Pair::new();
