@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,16 +232,15 @@ async fn http_get(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
         .await
         .map_err(|error| error.to_string())?;
-    let exchange = async {
+    let mut exchange = pin!(async {
         let response = sender.send_request(request).await?;
         Ok::<_, hyper::Error>(response.status())
-    };
+    });
     let status = tokio::select! {
-        status = exchange => status,
-        ended = connection => match ended {
-            Ok(()) => return Err("the application closed the connection".to_owned()),
-            Err(error) => Err(error),
-        },
+        biased;
+        status = &mut exchange => status,
+        // The answer may have come with the end.
+        _ = connection => exchange.await,
     };
     let status = status.map_err(|error| error.to_string())?;
     if status.is_success() || status.is_redirection() {
@@ -265,7 +265,7 @@ async fn grpc_check(to: SocketAddr, service: &str) -> Result<(), String> {
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
         .map_err(|error| error.to_string())?;
-    let exchange = async {
+    let mut exchange = pin!(async {
         let response = sender
             .send_request(request)
             .await
@@ -273,10 +273,11 @@ async fn grpc_check(to: SocketAddr, service: &str) -> Result<(), String> {
         let body = Limited::new(response.into_body(), LONGEST_ANSWER);
         let body = body.collect().await.map_err(|error| error.to_string())?;
         Ok::<_, String>(body.to_bytes())
-    };
+    });
     let body = tokio::select! {
-        body = exchange => body?,
-        _ = connection => return Err("the application closed the connection".to_owned()),
+        biased;
+        body = &mut exchange => body?,
+        _ = connection => exchange.await?,
     };
     match serving_status(&body) {
         Some(SERVING) => Ok(()),
