@@ -326,3 +326,6 @@ pub(crate) fn date() -> HeaderValue {
         value.clone()
     })
 }
+
+#[cfg(test)]
+mod tests;

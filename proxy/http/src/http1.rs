@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -47,6 +48,16 @@ pub(crate) struct Http1Conn {
     expires: Instant,
     idle: Duration,
     permit: Option<Permit>,
+    /// Ready when a hop must end whatever is under way; plain connections end with their requests.
+    cut: Option<Cut>,
+}
+
+struct Cut(Pin<Box<dyn Future<Output = ()>>>);
+
+impl fmt::Debug for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cut")
+    }
 }
 
 /// What reads and writes.
@@ -92,6 +103,8 @@ impl Driver {
 pub(crate) struct Raw {
     pub(crate) ahead: Bytes,
     pub(crate) io: Io,
+    /// When it must end.
+    pub(crate) drain: Drain,
     _permit: Option<Permit>,
 }
 
@@ -107,8 +120,13 @@ impl Http1Conn {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(hop.io))
             .await?;
+        let cut = hop.identity.is_some().then(|| {
+            let drain = hop.drain.clone();
+            Cut(Box::pin(async move { drain.ended().await }))
+        });
         Ok(Self {
             sender,
+            cut,
             driver: Driver::Open(driver),
             identity: hop.identity,
             drain: hop.drain,
@@ -122,9 +140,21 @@ impl Http1Conn {
         self.identity.as_ref()
     }
 
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if self
+            .cut
+            .as_mut()
+            .is_some_and(|cut| cut.0.as_mut().poll(cx).is_ready())
+        {
+            self.cut = None;
+            self.driver = Driver::Gone;
+        }
+        self.driver.poll(cx);
+    }
+
     /// Whether a request may still be put on it; notices an end that the peer has sent meanwhile.
     fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.driver.poll(cx);
+        self.drive(cx);
         self.driver.is_open()
             && self.sender.is_ready()
             && Instant::now() < self.expires
@@ -146,7 +176,7 @@ impl Http1Conn {
         let answered = {
             let mut answer = pin!(self.sender.try_send_request(request));
             poll_fn(|cx| {
-                self.driver.poll(cx);
+                self.drive(cx);
                 answer.as_mut().poll(cx)
             })
             .await
@@ -228,6 +258,7 @@ impl Http1Conn {
         Some(Raw {
             ahead: parts.read_buf,
             io: parts.io.into_inner(),
+            drain: self.drain,
             _permit: self.permit,
         })
     }
@@ -285,7 +316,7 @@ impl AppBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(conn) = &mut self.conn {
-            conn.driver.poll(cx);
+            conn.drive(cx);
         }
         Pin::new(&mut self.incoming).poll_frame(cx)
     }

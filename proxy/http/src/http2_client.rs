@@ -26,7 +26,7 @@ use weft_proxy_net::{Drain, Hop};
 
 use crate::body::Body;
 use crate::counted::{Counted, Traffic};
-use crate::http2_server::{CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW};
+use crate::http2_server::{CONNECTION_WINDOW, HOP_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW};
 use crate::pump::{Pump, PumpError};
 use crate::sent::SendError;
 use crate::tasks::{Bound, Tasks};
@@ -70,7 +70,7 @@ impl Http2Conn {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_max_send_streams(MAX_STREAMS as usize)
-            .max_header_list_size(MAX_HEADER_LIST)
+            .max_header_list_size(HOP_HEADER_LIST)
             .max_send_buffer_size(STREAM_WINDOW as usize)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
             .max_local_error_reset_streams(None)

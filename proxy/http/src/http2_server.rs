@@ -53,8 +53,10 @@ pub(crate) const STREAM_WINDOW: u32 = 128 * 1024;
 pub(crate) const MAX_STREAMS: u32 = 256;
 /// A reader that stalls holds back its own stream and no other.
 pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
-/// The largest header list taken.
-pub(crate) const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// The largest header list taken from a client; beyond it h2 answers 431.
+const EDGE_HEADER_LIST: u32 = 64 * 1024;
+/// On a hop every head fits that an edge has taken, or an application has answered.
+pub(crate) const HOP_HEADER_LIST: u32 = 512 * 1024;
 /// How long a client may take for its preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that one client may open and reset before they were looked at.
@@ -75,11 +77,13 @@ impl Side {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_LIST)
             .max_send_buffer_size(STREAM_WINDOW as usize);
         match self {
-            Self::Edge => builder.max_pending_accept_reset_streams(EDGE_PENDING_RESETS),
+            Self::Edge => builder
+                .max_header_list_size(EDGE_HEADER_LIST)
+                .max_pending_accept_reset_streams(EDGE_PENDING_RESETS),
             Self::Hop => builder
+                .max_header_list_size(HOP_HEADER_LIST)
                 .max_pending_accept_reset_streams(HOP_PENDING_RESETS)
                 .max_concurrent_reset_streams(HOP_PENDING_RESETS)
                 .max_local_error_reset_streams(None)

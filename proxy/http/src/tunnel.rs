@@ -30,6 +30,7 @@ impl Asked {
     /// What the request asks, `offered` being its `upgrade` where `connection` names it.
     pub(crate) fn of(request: &mut Request<Body>, offered: Option<HeaderValue>) -> Option<Self> {
         let http1 = request.version() != http::Version::HTTP_2;
+        let offered = offered.filter(leaves_http);
         (http1 && (offered.is_some() || request.method() == Method::CONNECT)).then(|| Self {
             client: hyper::upgrade::on(request),
             offered,
@@ -42,6 +43,19 @@ impl Asked {
             switching(headers, offered.clone());
         }
     }
+}
+
+/// Other versions of HTTP are no reason for a tunnel: what went through it would pass by every policy. Ignoring the
+/// offer is allowed (RFC 9110 7.8), and what clients that probe for `h2c` expect of most servers.
+fn leaves_http(offered: &HeaderValue) -> bool {
+    offered.to_str().is_ok_and(|offered| {
+        let mut protocols = offered
+            .split(',')
+            .map(|protocol| protocol.trim().to_ascii_lowercase());
+        protocols.all(|name| {
+            name != "h2c" && name != "h2" && !name.starts_with("http") && !name.starts_with("tls")
+        })
+    })
 }
 
 fn switching(headers: &mut HeaderMap, protocol: HeaderValue) {
@@ -106,11 +120,16 @@ impl Tunnel {
         };
         let mut client = TokioIo::new(client);
         let ahead = peer.ahead.len() as u64;
-        let copied = match client.write_all(&peer.ahead).await {
-            Ok(()) => copy_bidirectional(&mut client, &mut peer.io).await,
-            Err(error) => Err(error),
+        let copying = async {
+            client.write_all(&peer.ahead).await?;
+            copy_bidirectional(&mut client, &mut peer.io).await
         };
-        if let Ok((sent, received)) = copied {
+        let copied = tokio::select! {
+            copied = copying => copied.ok(),
+            // The peer's certificate or this process has come to its end.
+            () = peer.drain.ended() => None,
+        };
+        if let Some((sent, received)) = copied {
             let record = exchange.record();
             record.request_bytes = sent;
             record.response_bytes = received + ahead;

@@ -277,3 +277,77 @@ fn an_upgrade_becomes_a_tunnel_through_both_proxies() {
         );
     });
 }
+
+#[test]
+fn an_offer_of_another_http_is_ignored_lest_it_pass_by_the_policies() {
+    run(async {
+        let app = App::start(|request| async move {
+            assert!(!request.headers().contains_key("upgrade"));
+            assert!(!request.headers().contains_key("http2-settings"));
+            text("plain")
+        })
+        .await;
+        let (client, _server) = pair(&app).await;
+        let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
+        let mut request = calling.request("GET", "/", empty());
+        for (name, value) in [
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let answer = calling.send(request).await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), body(answer).await),
+            (200, "plain".to_owned())
+        );
+    });
+}
+
+#[test]
+fn connect_becomes_a_tunnel_to_who_was_dialled() {
+    run(async {
+        let app = App::start(|mut request: Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.uri(), "far.away:443");
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::task::spawn_local(async move {
+                let mut io = TokioIo::new(upgrade.await.unwrap());
+                io.write_all(b"through").await.unwrap();
+                io.shutdown().await.unwrap();
+            });
+            Response::new(empty())
+        })
+        .await;
+        let (client, _server) = pair(&app).await;
+        let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
+        let request = Request::connect("far.away:443").header("host", "far.away:443");
+        let answer = calling.send(request.body(empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let mut io = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+        let mut got = Vec::new();
+        io.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"through");
+    });
+}
+
+#[test]
+fn headers_that_are_too_large_are_refused_over_http2_too() {
+    run(async {
+        let app = App::echo().await;
+        let (client, _server) = pair(&app).await;
+        let mut calling = Client::connect(client.listener, Version::HTTP_2).await;
+        let mut request = calling.request("GET", "/", empty());
+        request
+            .headers_mut()
+            .insert("x-large", "x".repeat(100_000).parse().unwrap());
+        assert_eq!(calling.send(request).await.unwrap().status(), 431);
+        assert_eq!(calling.get("/").await.0, 200);
+        let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
+        let mut request = calling.request("GET", "/", empty());
+        request
+            .headers_mut()
+            .insert("x-fits", "x".repeat(60_000).parse().unwrap());
+        assert_eq!(calling.send(request).await.unwrap().status(), 200);
+    });
+}
