@@ -155,7 +155,8 @@ impl Client {
 
     /// Waits until everything in the folder runs and is ready.
     pub async fn wait_settled(&self, limit: Duration) -> anyhow::Result<Status> {
-        self.wait_for(limit, "settled", |status| status.settled).await
+        self.wait_for(limit, "settled", |status| status.settled)
+            .await
     }
 
     /// The pods of a Deployment that are not on their way out.
@@ -178,12 +179,7 @@ impl Client {
     }
 
     /// Runs a command in a pod, as root, to its end.
-    pub async fn exec(
-        &self,
-        namespace: &str,
-        pod: &str,
-        argv: &[&str],
-    ) -> anyhow::Result<Output> {
+    pub async fn exec(&self, namespace: &str, pod: &str, argv: &[&str]) -> anyhow::Result<Output> {
         let request = ExecRequest {
             pod: Some((namespace.to_owned(), pod.to_owned())),
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
@@ -203,7 +199,8 @@ impl Client {
 
     /// Rolls a Deployment over.
     pub async fn restart(&self, namespace: &str, deployment: &str) -> anyhow::Result<()> {
-        self.order("/v1/restart", &named(namespace, deployment)).await
+        self.order("/v1/restart", &named(namespace, deployment))
+            .await
     }
 
     /// Deletes a pod.
@@ -298,5 +295,7 @@ fn named(namespace: &str, name: &str) -> Named {
 
 async fn read(body: Incoming) -> anyhow::Result<Bytes> {
     let body = Limited::new(body, MAX_ANSWER).collect().await;
-    Ok(body.map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?.to_bytes())
+    Ok(body
+        .map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?
+        .to_bytes())
 }

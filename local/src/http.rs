@@ -52,7 +52,9 @@ pub async fn unix(
         .body(Full::new(body))?;
     let response = exchange(UnixStream::connect(socket).await?, request).await?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
+    let body = Limited::new(response.into_body(), MAX_BODY)
+        .collect()
+        .await?;
     Ok((status, body.to_bytes()))
 }
 
@@ -82,7 +84,9 @@ pub async fn grpc_serving(address: SocketAddr, service: &str) -> Result<bool, Er
         .header("te", "trailers")
         .body(Full::new(health_check_request(service)?))?;
     let response = sender.send_request(request).await?;
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
+    let body = Limited::new(response.into_body(), MAX_BODY)
+        .collect()
+        .await?;
     let failed = body
         .trailers()
         .and_then(|trailers| trailers.get("grpc-status"))
@@ -94,7 +98,9 @@ pub async fn grpc_serving(address: SocketAddr, service: &str) -> Result<bool, Er
 
 /// The message with field 1 (service) in a frame.
 fn health_check_request(service: &str) -> Result<Bytes, Error> {
-    let length = u8::try_from(service.len()).ok().filter(|length| *length < 126);
+    let length = u8::try_from(service.len())
+        .ok()
+        .filter(|length| *length < 126);
     let length = length.ok_or("the service name is too long")?;
     if length == 0 {
         return Ok(Bytes::from_static(&[0; 5]));
@@ -103,4 +109,3 @@ fn health_check_request(service: &str) -> Result<Bytes, Error> {
     frame.extend_from_slice(service.as_bytes());
     Ok(frame.into())
 }
-

@@ -123,7 +123,9 @@ pub enum Channel {
 impl Channel {
     /// The channel of this number.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Out, Self::Err, Self::Exit].into_iter().find(|channel| *channel as u8 == byte)
+        [Self::Out, Self::Err, Self::Exit]
+            .into_iter()
+            .find(|channel| *channel as u8 == byte)
     }
 }
 

@@ -56,24 +56,40 @@ impl Snapshot {
         let mut things = BTreeSet::new();
         processes(marker, &mut things)?;
         for line in std::fs::read_to_string("/proc/self/mounts")?.lines() {
-            things.extend(line.split(' ').nth(1).map(|point| Thing::Mount(point.to_owned())));
+            things.extend(
+                line.split(' ')
+                    .nth(1)
+                    .map(|point| Thing::Mount(point.to_owned())),
+            );
         }
         for link in std::fs::read_dir("/sys/class/net")?.flatten() {
             things.insert(Thing::Link(link.file_name().to_string_lossy().into_owned()));
         }
         cgroups(Path::new("/sys/fs/cgroup"), 0, &mut things);
-        let tables = Command::new("nft").args(["list", "tables"]).output().context("running nft")?;
+        let tables = Command::new("nft")
+            .args(["list", "tables"])
+            .output()
+            .context("running nft")?;
         let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
         things.extend(tables.lines().map(|table| Thing::Table(table.to_owned())));
-        for name in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-            things.insert(Thing::NamedNamespace(name.file_name().to_string_lossy().into_owned()));
+        for name in std::fs::read_dir("/run/netns")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            things.insert(Thing::NamedNamespace(
+                name.file_name().to_string_lossy().into_owned(),
+            ));
         }
         Ok(Self { things })
     }
 
     /// What is here and was not there.
     pub fn since(&self, earlier: &Self) -> Vec<&Thing> {
-        self.things.iter().filter(|thing| !earlier.things.contains(*thing)).collect()
+        self.things
+            .iter()
+            .filter(|thing| !earlier.things.contains(*thing))
+            .collect()
     }
 }
 
@@ -85,7 +101,9 @@ fn processes(marker: &str, things: &mut BTreeSet<Thing>) -> anyhow::Result<()> {
             continue;
         }
         // A process that ends meanwhile is no leak.
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         if !line.contains(marker) {
             continue;

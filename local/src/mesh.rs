@@ -68,7 +68,15 @@ impl Mesh {
         }
         let log = File::create(layout.logs().join("supervisor.log"))?;
         let mut outer = Command::new("unshare")
-            .args(["--net", "--pid", "--mount", "--ipc", "--uts", "--fork", "--kill-child"])
+            .args([
+                "--net",
+                "--pid",
+                "--mount",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--kill-child",
+            ])
             .args(["--mount-proc", "--"])
             .arg(&options.binaries.local)
             .arg(init::COMMAND)
@@ -164,7 +172,11 @@ fn check(options: &Options) -> anyhow::Result<()> {
         "the run directory {} is longer than {MAX_RUN_DIR} bytes or contains ',' or ':'",
         run_dir.display()
     );
-    anyhow::ensure!(options.folder.is_dir(), "{} is no folder", options.folder.display());
+    anyhow::ensure!(
+        options.folder.is_dir(),
+        "{} is no folder",
+        options.folder.display()
+    );
     let binaries = &options.binaries;
     for binary in [&binaries.local, &binaries.control_plane, &binaries.proxy] {
         anyhow::ensure!(
@@ -177,7 +189,10 @@ fn check(options: &Options) -> anyhow::Result<()> {
 }
 
 fn lock_path(run_dir: &Path) -> anyhow::Result<PathBuf> {
-    let name = run_dir.file_name().context("the run directory has no name")?.to_string_lossy();
+    let name = run_dir
+        .file_name()
+        .context("the run directory has no name")?
+        .to_string_lossy();
     Ok(run_dir.with_file_name(format!(".{name}.lock")))
 }
 
@@ -213,7 +228,10 @@ async fn serve_published(listener: TcpListener, publish: Publish, layout: Layout
 async fn join(mut stream: TcpStream, publish: &Publish, socket: &Path) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut inner = UnixStream::connect(socket).await?;
-    let line = format!("{}/{}:{}\n", publish.namespace, publish.service, publish.port);
+    let line = format!(
+        "{}/{}:{}\n",
+        publish.namespace, publish.service, publish.port
+    );
     inner.write_all(line.as_bytes()).await?;
     tokio::io::copy_bidirectional(&mut stream, &mut inner).await?;
     Ok(())

@@ -171,7 +171,10 @@ mod tests {
     fn publish_takes_a_port_or_an_address() {
         let publish: Publish = "8080=shop/web:80".parse().unwrap();
         assert_eq!(publish.listen, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!((publish.namespace.as_str(), publish.service.as_str()), ("shop", "web"));
+        assert_eq!(
+            (publish.namespace.as_str(), publish.service.as_str()),
+            ("shop", "web")
+        );
         assert_eq!(publish.port, "80");
         let publish: Publish = "[::1]:9000=a/b:http".parse().unwrap();
         assert_eq!(publish.listen, "[::1]:9000".parse().unwrap());

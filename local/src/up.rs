@@ -37,7 +37,11 @@ pub struct UpArgs {
     #[arg(long, default_value = "cluster.local")]
     pub trust_domain: String,
     /// Extra argument for the control plane (repeatable)
-    #[arg(long = "control-plane-arg", value_name = "ARG", allow_hyphen_values = true)]
+    #[arg(
+        long = "control-plane-arg",
+        value_name = "ARG",
+        allow_hyphen_values = true
+    )]
     pub control_plane_args: Vec<String>,
     /// Extra argument for every proxy (repeatable)
     #[arg(long = "proxy-arg", value_name = "ARG", allow_hyphen_values = true)]
@@ -49,8 +53,13 @@ impl UpArgs {
     pub fn options(&self) -> anyhow::Result<Options> {
         let own = std::env::current_exe().context("finding this program")?;
         let dir = match &self.bin_dir {
-            Some(dir) => dir.canonicalize().with_context(|| format!("{}", dir.display()))?,
-            None => own.parent().context("this program lies nowhere")?.to_owned(),
+            Some(dir) => dir
+                .canonicalize()
+                .with_context(|| format!("{}", dir.display()))?,
+            None => own
+                .parent()
+                .context("this program lies nowhere")?
+                .to_owned(),
         };
         let folder = self
             .folder
@@ -63,7 +72,9 @@ impl UpArgs {
         let mut options = Options::new(folder, run_dir, Binaries::in_dir(&dir, own));
         options.publish.clone_from(&self.publish);
         options.trust_domain.clone_from(&self.trust_domain);
-        options.control_plane_args.clone_from(&self.control_plane_args);
+        options
+            .control_plane_args
+            .clone_from(&self.control_plane_args);
         options.proxy_args.clone_from(&self.proxy_args);
         Ok(options)
     }
@@ -72,16 +83,26 @@ impl UpArgs {
 /// Runs a mesh until SIGINT or SIGTERM, or until it fails. What happens is said on standard error.
 pub fn up(args: UpArgs) -> anyhow::Result<()> {
     let options = args.options()?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let mut mesh = Mesh::start(options).await?;
     eprintln!("logs and sockets in {}", mesh.options().run_dir.display());
     for (address, publish) in mesh.published().iter().zip(&mesh.options().publish) {
-        let Publish { namespace, service, port, .. } = publish;
+        let Publish {
+            namespace,
+            service,
+            port,
+            ..
+        } = publish;
         eprintln!("{namespace}/{service}:{port} at http://{address}");
     }
     let client = (*mesh).clone();
@@ -119,7 +140,11 @@ impl Said {
         let mut lines = Vec::new();
         let faults: BTreeSet<String> = status.faults.iter().cloned().collect();
         lines.extend(faults.difference(&self.faults).cloned());
-        lines.extend(self.faults.difference(&faults).map(|fault| format!("fixed: {fault}")));
+        lines.extend(
+            self.faults
+                .difference(&faults)
+                .map(|fault| format!("fixed: {fault}")),
+        );
         self.faults = faults;
         for pod in &status.pods {
             let name = format!("{}/{}", pod.namespace, pod.name);
@@ -129,17 +154,25 @@ impl Said {
                 lines.push(format!("pod {name}: {error}"));
             }
             for (container, info) in &pod.containers {
-                let known = self.restarts.entry((pod.uid.clone(), container.clone())).or_default();
+                let known = self
+                    .restarts
+                    .entry((pod.uid.clone(), container.clone()))
+                    .or_default();
                 if info.restarts > *known {
                     *known = info.restarts;
-                    lines.push(format!("pod {name}: {container} ended and is started again"));
+                    lines.push(format!(
+                        "pod {name}: {container} ended and is started again"
+                    ));
                 }
             }
         }
         if status.settled != self.settled {
             self.settled = status.settled;
             let pods = status.pods.len();
-            lines.extend(self.settled.then(|| format!("ready: {pods} pods; Ctrl-C ends them")));
+            lines.extend(
+                self.settled
+                    .then(|| format!("ready: {pods} pods; Ctrl-C ends them")),
+            );
         }
         lines
     }

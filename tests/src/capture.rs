@@ -27,7 +27,17 @@ impl Capture {
         let path = file.display().to_string();
         let filter = format!("({filter}) or udp port 9");
         let argv = [
-            "tcpdump", "-i", "weft0", "-U", "--immediate-mode", "-s", "0", "-Z", "root", "-w", &path,
+            "tcpdump",
+            "-i",
+            "weft0",
+            "-U",
+            "--immediate-mode",
+            "-s",
+            "0",
+            "-Z",
+            "root",
+            "-w",
+            &path,
             &filter,
         ];
         let request = ExecRequest {
@@ -46,7 +56,9 @@ impl Capture {
             }
             anyhow::bail!("the supervisor went away")
         };
-        tokio::time::timeout(LIMIT, listening).await.context("tcpdump does not start")??;
+        tokio::time::timeout(LIMIT, listening)
+            .await
+            .context("tcpdump does not start")??;
         Ok(Self {
             _tcpdump: tcpdump,
             client: client.clone(),
@@ -68,11 +80,15 @@ impl Capture {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(LIMIT, written).await.context("tcpdump does not write")?
+        tokio::time::timeout(LIMIT, written)
+            .await
+            .context("tcpdump does not write")?
     }
 }
 
 /// Whether `needle` is somewhere in `bytes`.
 pub fn contains(bytes: &[u8], needle: &str) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+    bytes
+        .windows(needle.len())
+        .any(|window| window == needle.as_bytes())
 }

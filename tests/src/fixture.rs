@@ -16,6 +16,8 @@ use weft_local::{Binaries, Mesh, Options, Output};
 pub const RUN_ROOT: &str = "/run/weft/e2e-";
 /// How the folders of YAML are called; what follows is unique.
 const PREFIX: &str = "weft-e2e-";
+/// The pace at which facts are asked for.
+const POLL: Duration = Duration::from_millis(50);
 /// Longer than anything is waited for.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
@@ -45,14 +47,16 @@ impl Fixture {
     /// With more arguments for the control plane.
     #[must_use]
     pub fn control_plane_args(mut self, args: &[&str]) -> Self {
-        self.control_plane_args.extend(args.iter().map(|word| (*word).to_owned()));
+        self.control_plane_args
+            .extend(args.iter().map(|word| (*word).to_owned()));
         self
     }
 
     /// With more arguments for every proxy.
     #[must_use]
     pub fn proxy_args(mut self, args: &[&str]) -> Self {
-        self.proxy_args.extend(args.iter().map(|word| (*word).to_owned()));
+        self.proxy_args
+            .extend(args.iter().map(|word| (*word).to_owned()));
         self
     }
 
@@ -76,14 +80,22 @@ impl Fixture {
         for (file, yaml) in &self.files {
             std::fs::write(folder.path().join(file), yaml)?;
         }
-        let unique = folder.path().file_name().context("no name")?.to_string_lossy().into_owned();
+        let unique = folder
+            .path()
+            .file_name()
+            .context("no name")?
+            .to_string_lossy()
+            .into_owned();
         let run_dir = PathBuf::from(format!("{RUN_ROOT}{}", unique.trim_start_matches(PREFIX)));
         let mut options = Options::new(folder.path().to_owned(), run_dir, binaries()?);
         options.control_plane_args = self.control_plane_args;
         options.proxy_args = self.proxy_args;
         options.start_control_plane = !self.without_control_plane;
-        options.publish =
-            self.publish.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        options.publish = self
+            .publish
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?;
         Ok(TestMesh {
             mesh: Mesh::start(options).await?,
             folder,
@@ -98,14 +110,21 @@ pub fn bin_dir() -> anyhow::Result<PathBuf> {
         return Ok(PathBuf::from(dir).canonicalize()?);
     }
     let own = std::env::current_exe()?;
-    let dir = own.parent().and_then(Path::parent).context("the suite lies nowhere")?;
+    let dir = own
+        .parent()
+        .and_then(Path::parent)
+        .context("the suite lies nowhere")?;
     Ok(dir.to_owned())
 }
 
 /// The path of a program under test, or of this crate.
 pub fn program(name: &str) -> anyhow::Result<String> {
     let path = bin_dir()?.join(name);
-    anyhow::ensure!(path.is_file(), "{} is missing; run `make build`", path.display());
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is missing; run `make build`",
+        path.display()
+    );
     Ok(path.display().to_string())
 }
 
@@ -150,10 +169,34 @@ impl TestMesh {
         self.wait_settled(LIMIT).await.map(drop)
     }
 
+    /// Waits until the control plane has a stream to every meshed pod's proxy.
+    pub async fn connected(&self) -> anyhow::Result<()> {
+        let wanted = self
+            .status()
+            .await?
+            .pods
+            .iter()
+            .filter(|pod| pod.meshed)
+            .count();
+        let connected = async || {
+            // It may not answer yet.
+            let answer = self
+                .control_plane_admin_request(Method::GET, "/v1/proxies")
+                .await;
+            let body = answer.map(|(_, body)| body).unwrap_or_default();
+            let status: Value = serde_json::from_str(&body).unwrap_or_default();
+            Ok(status["proxies"]
+                .as_array()
+                .is_some_and(|proxies| proxies.len() == wanted))
+        };
+        self.until("every proxy is connected", connected).await
+    }
+
     /// The one pod of a Deployment, or the pod of this name.
     pub async fn pod(&self, namespace: &str, name: &str) -> anyhow::Result<PodInfo> {
         let mut pods = self.pods_of(namespace, name).await?;
-        pods.pop().with_context(|| format!("there is no pod of {namespace}/{name}"))
+        pods.pop()
+            .with_context(|| format!("there is no pod of {namespace}/{name}"))
     }
 
     /// Runs curl in the pod of `from` (`namespace/deployment`): its output and exit code.
@@ -179,13 +222,59 @@ impl TestMesh {
     pub async fn echo(&self, from: &str, args: &[&str]) -> anyhow::Result<Value> {
         let output = self.curl(from, args).await?;
         serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("curl {args:?} from {from}: exit {}: {}{}", output.code, output.out(), output.err())
+            format!(
+                "curl {args:?} from {from}: exit {}: {}{}",
+                output.code,
+                output.out(),
+                output.err()
+            )
         })
     }
 
-    /// Waits until every proxy has confirmed the object as it is in the folder now, as
+    /// Saves a file and waits until every proxy has confirmed the object as it is in it now.
+    pub async fn save(
+        &self,
+        file: &str,
+        yaml: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> anyhow::Result<()> {
+        let before = self.epoch().await?;
+        self.write(file, yaml)?;
+        let compiled = async || Ok(self.epoch().await? != before);
+        self.until("the file is compiled", compiled).await?;
+        self.in_force(kind, namespace, name).await
+    }
+
+    async fn epoch(&self) -> anyhow::Result<Value> {
+        let (_, body) = self
+            .control_plane_admin_request(Method::GET, "/v1/proxies")
+            .await?;
+        let status: Value = serde_json::from_str(&body)?;
+        Ok(status["epoch"].clone())
+    }
+
+    /// Asks until the answer is yes, for at most [`LIMIT`].
+    pub async fn until(
+        &self,
+        what: &str,
+        ask: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while !ask().await? {
+            anyhow::ensure!(
+                tokio::time::Instant::now() < deadline,
+                "not within {LIMIT:?}: {what}"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until every proxy has confirmed the object as it was compiled last, as
     /// `weft wait KIND/NAME` does.
-    pub async fn in_force(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
+    async fn in_force(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
         let path = format!("/v1/wait?kind={kind}&namespace={namespace}&name={name}&timeout=60000");
         let (status, body) = self.control_plane_admin_request(Method::GET, &path).await?;
         let answer: Value = serde_json::from_str(&body).unwrap_or_default();
@@ -205,7 +294,16 @@ impl TestMesh {
         let url = format!("http://admin{path}");
         let socket = self.control_plane_admin().display().to_string();
         let output = tokio::process::Command::new("curl")
-            .args(["-sS", "-X", method.as_str(), "-w", "\n%{http_code}", "--unix-socket", &socket, &url])
+            .args([
+                "-sS",
+                "-X",
+                method.as_str(),
+                "-w",
+                "\n%{http_code}",
+                "--unix-socket",
+                &socket,
+                &url,
+            ])
             .output()
             .await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -222,10 +320,18 @@ impl TestMesh {
         let status = self.status().await?;
         std::fs::write(dir.join("status.json"), serde_json::to_vec_pretty(&status)?)?;
         for pod in status.pods.iter().filter(|pod| pod.meshed) {
-            let dump = self.proxy_admin(&pod.namespace, &pod.name, Method::GET, "/config").await;
+            let dump = self
+                .proxy_admin(&pod.namespace, &pod.name, Method::GET, "/config")
+                .await;
             let text = dump.map_or_else(|error| format!("{error:#}").into(), |(_, body)| body);
-            std::fs::write(dir.join(format!("{}.{}.config.json", pod.namespace, pod.name)), text)?;
-            for (what, argv) in [("ss", &["ss", "-tanp"][..]), ("nft", &["nft", "list", "ruleset"])] {
+            std::fs::write(
+                dir.join(format!("{}.{}.config.json", pod.namespace, pod.name)),
+                text,
+            )?;
+            for (what, argv) in [
+                ("ss", &["ss", "-tanp"][..]),
+                ("nft", &["nft", "list", "ruleset"]),
+            ] {
                 let output = self.exec(&pod.namespace, &pod.name, argv).await?;
                 std::fs::write(
                     dir.join(format!("{}.{}.{what}.txt", pod.namespace, pod.name)),

@@ -98,7 +98,11 @@ impl Load {
         url: &str,
         rate: u32,
     ) -> anyhow::Result<Self> {
-        anyhow::ensure!(pods.len() >= LEAST_SOURCES, "{} client pods are too few", pods.len());
+        anyhow::ensure!(
+            pods.len() >= LEAST_SOURCES,
+            "{} client pods are too few",
+            pods.len()
+        );
         let each = rate / u32::try_from(pods.len())?;
         let mut sources = Vec::new();
         for pod in pods {
@@ -108,7 +112,11 @@ impl Load {
                 argv: argv.iter().map(|word| (*word).to_owned()).collect(),
                 ..ExecRequest::default()
             };
-            sources.push((namespace.to_owned(), pod.clone(), client.start(&request).await?));
+            sources.push((
+                namespace.to_owned(),
+                pod.clone(),
+                client.start(&request).await?,
+            ));
         }
         tokio::time::sleep(BEFORE).await;
         Ok(Self {
@@ -124,13 +132,19 @@ impl Load {
         let rest = least.saturating_sub(started.elapsed()).max(AFTER);
         tokio::time::sleep(rest).await;
         for (namespace, pod, _) in &self.sources {
-            self.client.exec(namespace, pod, &["touch", STOP_FILE]).await?;
+            self.client
+                .exec(namespace, pod, &["touch", STOP_FILE])
+                .await?;
         }
         let mut report = Report::default();
         for (_, pod, running) in self.sources {
             let output = running.output().await?;
             let one: Report = serde_json::from_slice(&output.stdout).with_context(|| {
-                format!("the load client in {pod} ended with {}: {}", output.code, output.err())
+                format!(
+                    "the load client in {pod} ended with {}: {}",
+                    output.code,
+                    output.err()
+                )
             })?;
             report.add(one);
         }

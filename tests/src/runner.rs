@@ -77,7 +77,10 @@ impl Arguments {
                 "--exact" => arguments.exact = true,
                 "--list" => arguments.list = true,
                 "--test-threads" => {
-                    arguments.threads = words.next().context("--test-threads has no number")?.parse()?;
+                    arguments.threads = words
+                        .next()
+                        .context("--test-threads has no number")?
+                        .parse()?;
                 }
                 _ => match word.strip_prefix("--test-threads=") {
                     Some(number) => arguments.threads = number.parse()?,
@@ -108,7 +111,11 @@ pub fn main(tests: &[Test]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let chosen: Vec<Test> = tests.iter().filter(|test| arguments.chosen(test)).cloned().collect();
+    let chosen: Vec<Test> = tests
+        .iter()
+        .filter(|test| arguments.chosen(test))
+        .cloned()
+        .collect();
     if arguments.list {
         for test in &chosen {
             println!("{}: test", test.name);
@@ -126,12 +133,20 @@ pub fn main(tests: &[Test]) -> ExitCode {
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("test result: {verdict}. {passed} passed; {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn nothing_left(before: &Snapshot) -> anyhow::Result<()> {
     let after = Snapshot::take(RUN_ROOT)?;
-    let left: Vec<String> = after.since(before).iter().map(ToString::to_string).collect();
+    let left: Vec<String> = after
+        .since(before)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     anyhow::ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     Ok(())
 }
@@ -149,7 +164,10 @@ fn run_all(tests: &[Test], threads: usize) -> (usize, usize) {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let next = queue
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
                     let Some(test) = next else { return };
                     let good = take_turn(&test, &turn);
                     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,7 +203,10 @@ fn run_one(test: &Test) -> bool {
     let seconds = start.elapsed().as_secs_f32();
     match &result {
         Ok(()) => println!("test {} ... ok ({seconds:.1} s)", test.name),
-        Err(error) => println!("test {} ... FAILED ({seconds:.1} s)\n{error:#}\n", test.name),
+        Err(error) => println!(
+            "test {} ... FAILED ({seconds:.1} s)\n{error:#}\n",
+            test.name
+        ),
     }
     result.is_ok()
 }

@@ -13,36 +13,83 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("certs", "weft-certs", &["weft-identity"]),
     ("control-plane/api", "weft-api", &[]),
     ("control-plane/model", "weft-model", &["weft-identity"]),
-    ("control-plane/source", "weft-source", &["weft-api", "weft-model"]),
+    (
+        "control-plane/source",
+        "weft-source",
+        &["weft-api", "weft-model"],
+    ),
     ("control-plane/compile", "weft-compile", &["weft-model"]),
-    ("control-plane/xds", "weft-xds", &["weft-compile", "weft-model", "weft-proto"]),
+    (
+        "control-plane/xds",
+        "weft-xds",
+        &["weft-compile", "weft-model", "weft-proto"],
+    ),
     (
         "control-plane/app",
         "weft-control-plane",
         &[
-            "weft-proto", "weft-identity", "weft-certs", "weft-api", "weft-model", "weft-source", "weft-compile",
+            "weft-proto",
+            "weft-identity",
+            "weft-certs",
+            "weft-api",
+            "weft-model",
+            "weft-source",
+            "weft-compile",
             "weft-xds",
         ],
     ),
     ("proxy/config", "weft-proxy-config", &["weft-identity"]),
-    ("proxy/xds", "weft-proxy-xds", &["weft-proxy-config", "weft-proto", "weft-certs"]),
-    ("proxy/telemetry", "weft-proxy-telemetry", &["weft-identity"]),
-    ("proxy/net", "weft-proxy-net", &["weft-proxy-config", "weft-proxy-telemetry", "weft-certs"]),
-    ("proxy/http", "weft-proxy-http", &["weft-proxy-net", "weft-proxy-config", "weft-proxy-telemetry"]),
+    (
+        "proxy/xds",
+        "weft-proxy-xds",
+        &["weft-proxy-config", "weft-proto", "weft-certs"],
+    ),
+    (
+        "proxy/telemetry",
+        "weft-proxy-telemetry",
+        &["weft-identity"],
+    ),
+    (
+        "proxy/net",
+        "weft-proxy-net",
+        &["weft-proxy-config", "weft-proxy-telemetry", "weft-certs"],
+    ),
+    (
+        "proxy/http",
+        "weft-proxy-http",
+        &[
+            "weft-proxy-net",
+            "weft-proxy-config",
+            "weft-proxy-telemetry",
+        ],
+    ),
     (
         "proxy/app",
         "weft-proxy",
         &[
-            "weft-proxy-config", "weft-proxy-xds", "weft-proxy-telemetry", "weft-proxy-net", "weft-proxy-http",
-            "weft-proto", "weft-certs",
+            "weft-proxy-config",
+            "weft-proxy-xds",
+            "weft-proxy-telemetry",
+            "weft-proxy-net",
+            "weft-proxy-http",
+            "weft-proto",
+            "weft-certs",
         ],
     ),
     (
         "cli",
         "weft",
         &[
-            "weft-api", "weft-source", "weft-model", "weft-compile", "weft-xds", "weft-proxy-config",
-            "weft-proxy-xds", "weft-proto", "weft-certs", "weft-local",
+            "weft-api",
+            "weft-source",
+            "weft-model",
+            "weft-compile",
+            "weft-xds",
+            "weft-proxy-config",
+            "weft-proxy-xds",
+            "weft-proto",
+            "weft-certs",
+            "weft-local",
         ],
     ),
     ("local", "weft-local", &["weft-api", "weft-source"]),
@@ -55,7 +102,10 @@ const FREE: &[(&str, &str)] = &[("tests", "weft-tests"), ("bench", "weft-bench")
 const VOCABULARY: &str = "weft-identity";
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .to_owned()
 }
 
 fn metadata() -> Value {
@@ -64,12 +114,18 @@ fn metadata() -> Value {
         .current_dir(root())
         .output()
         .expect("cargo metadata runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     serde_json::from_slice(&out.stdout).expect("cargo metadata prints JSON")
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or_else(|| panic!("{field} is a string in {value}"))
+    value[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("{field} is a string in {value}"))
 }
 
 fn packages(metadata: &Value) -> &Vec<Value> {
@@ -83,8 +139,15 @@ fn crates_lie_where_the_map_says() {
         .iter()
         .map(|package| {
             let manifest = Path::new(text(package, "manifest_path"));
-            let folder = manifest.parent().expect("a folder").strip_prefix(root()).expect("inside the workspace");
-            (text(package, "name").to_owned(), folder.display().to_string())
+            let folder = manifest
+                .parent()
+                .expect("a folder")
+                .strip_prefix(root())
+                .expect("inside the workspace");
+            (
+                text(package, "name").to_owned(),
+                folder.display().to_string(),
+            )
         })
         .collect();
     let expected: BTreeMap<String, String> = ALLOWED
@@ -99,10 +162,16 @@ fn crates_lie_where_the_map_says() {
 #[test]
 fn nobody_depends_on_more_than_the_map_allows() {
     let metadata = metadata();
-    let own: BTreeSet<&str> = packages(&metadata).iter().map(|package| text(package, "name")).collect();
+    let own: BTreeSet<&str> = packages(&metadata)
+        .iter()
+        .map(|package| text(package, "name"))
+        .collect();
     let mut wrong = Vec::new();
     for (_, name, allowed) in ALLOWED {
-        let package = packages(&metadata).iter().find(|package| text(package, "name") == *name).expect("listed");
+        let package = packages(&metadata)
+            .iter()
+            .find(|package| text(package, "name") == *name)
+            .expect("listed");
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let target = text(dependency, "name");
             // Dev-dependencies make tests, not architecture.
@@ -113,24 +182,39 @@ fn nobody_depends_on_more_than_the_map_allows() {
             }
         }
     }
-    assert!(wrong.is_empty(), "edges that the architecture does not have: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "edges that the architecture does not have: {wrong:#?}"
+    );
 }
 
 #[test]
 fn pure_crates_stay_pure() {
     let metadata = metadata();
     for (name, banned) in [
-        ("weft-model", &["tokio", "kube", "k8s-openapi", "prost", "tonic"][..]),
-        ("weft-compile", &["tokio", "kube", "k8s-openapi", "prost", "tonic", "rand"]),
+        (
+            "weft-model",
+            &["tokio", "kube", "k8s-openapi", "prost", "tonic"][..],
+        ),
+        (
+            "weft-compile",
+            &["tokio", "kube", "k8s-openapi", "prost", "tonic", "rand"],
+        ),
         ("weft-identity", &["rustls", "rcgen", "aws-lc-rs", "tokio"]),
         ("weft-proxy-config", &["hyper", "prost", "tonic", "rustls"]),
         ("weft-proto", &["tokio", "serde"]),
     ] {
-        let package = packages(&metadata).iter().find(|package| text(package, "name") == name).expect("listed");
+        let package = packages(&metadata)
+            .iter()
+            .find(|package| text(package, "name") == name)
+            .expect("listed");
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let target = text(dependency, "name");
             let dev = dependency["kind"] == "dev";
-            assert!(dev || !banned.contains(&target), "{name} must not use {target}");
+            assert!(
+                dev || !banned.contains(&target),
+                "{name} must not use {target}"
+            );
         }
     }
 }
@@ -140,7 +224,11 @@ fn no_crate_is_a_drawer_for_everything() {
     let metadata = metadata();
     for package in packages(&metadata) {
         for part in text(package, "name").split('-') {
-            assert!(!["common", "util", "utils", "core", "helpers", "misc"].contains(&part), "{}", package["name"]);
+            assert!(
+                !["common", "util", "utils", "core", "helpers", "misc"].contains(&part),
+                "{}",
+                package["name"]
+            );
         }
     }
 }
@@ -148,13 +236,29 @@ fn no_crate_is_a_drawer_for_everything() {
 #[test]
 fn the_build_has_one_crypto_provider() {
     let out = Command::new(env!("CARGO"))
-        .args(["tree", "--workspace", "--edges", "normal,build", "--prefix", "none", "--offline", "--locked"])
+        .args([
+            "tree",
+            "--workspace",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--offline",
+            "--locked",
+        ])
         .current_dir(root())
         .output()
         .expect("cargo tree runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let tree = String::from_utf8(out.stdout).expect("UTF-8");
-    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
     assert!(names.contains("aws-lc-rs"));
     for other in ["ring", "openssl", "openssl-sys", "native-tls"] {
         assert!(!names.contains(other), "{other} is in the build");

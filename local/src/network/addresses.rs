@@ -8,8 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::workload::Key;
 
 /// Everything that is handed out here: the mesh's own addresses.
-pub const RANGES: [&str; 4] =
-    ["10.244.0.0/16", "fd00:10:244::/64", "10.96.0.0/16", "fd00:10:96::/112"];
+pub const RANGES: [&str; 4] = [
+    "10.244.0.0/16",
+    "fd00:10:244::/64",
+    "10.96.0.0/16",
+    "fd00:10:96::/112",
+];
 
 /// An IPv4 and an IPv6 address that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +61,11 @@ impl PodAddresses {
     /// A pair that nobody has, `None` when all 65,000 are taken.
     pub fn take(&mut self) -> Option<Pair> {
         for _ in 0..=u16::MAX {
-            self.next = if self.next < FIRST || self.next == u16::MAX { FIRST } else { self.next + 1 };
+            self.next = if self.next < FIRST || self.next == u16::MAX {
+                FIRST
+            } else {
+                self.next + 1
+            };
             let pair = pod_pair(self.next);
             if self.taken.insert(pair) {
                 return Some(pair);

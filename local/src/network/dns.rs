@@ -70,7 +70,9 @@ async fn serve_connection(mut stream: TcpStream, names: Names) -> std::io::Resul
         let length = stream.read_u16().await?;
         let mut query = vec![0; usize::from(length)];
         stream.read_exact(&mut query).await?;
-        let Some(reply) = answer(&query, &names.zone()) else { return Ok(()) };
+        let Some(reply) = answer(&query, &names.zone()) else {
+            return Ok(());
+        };
         let length = u16::try_from(reply.len()).map_err(std::io::Error::other)?;
         stream.write_u16(length).await?;
         stream.write_all(&reply).await?;
@@ -92,7 +94,10 @@ pub fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let name = question.qname.to_string().to_ascii_lowercase();
     match zone.get(name.trim_end_matches('.')) {
         // A name above an existing one exists too, without addresses.
-        None if !zone.keys().any(|known| known.ends_with(&format!(".{name}"))) => {
+        None if !zone
+            .keys()
+            .any(|known| known.ends_with(&format!(".{name}"))) =>
+        {
             *reply.rcode_mut() = RCODE::NameError;
         }
         None => {}
@@ -122,11 +127,16 @@ mod tests {
     fn ask(name: &str, qtype: TYPE) -> (RCODE, usize) {
         let zone = Zone::from([(
             "web.shop.svc.cluster.local".to_owned(),
-            vec!["10.96.0.10".parse().unwrap(), "fd00:10:96::a".parse().unwrap()],
+            vec![
+                "10.96.0.10".parse().unwrap(),
+                "fd00:10:96::a".parse().unwrap(),
+            ],
         )]);
         let mut query = Packet::new_query(7);
         let name = Name::new_unchecked(name);
-        query.questions.push(Question::new(name, qtype.into(), CLASS::IN.into(), false));
+        query
+            .questions
+            .push(Question::new(name, qtype.into(), CLASS::IN.into(), false));
         let reply = answer(&query.build_bytes_vec().unwrap(), &zone).unwrap();
         let reply = Packet::parse(&reply).unwrap();
         assert_eq!(reply.id(), 7);
@@ -135,11 +145,23 @@ mod tests {
 
     #[test]
     fn known_names_have_addresses_and_others_do_not_exist() {
-        assert_eq!(ask("web.shop.svc.cluster.local", TYPE::A), (RCODE::NoError, 1));
-        assert_eq!(ask("WEB.shop.svc.cluster.local", TYPE::AAAA), (RCODE::NoError, 1));
-        assert_eq!(ask("web.shop.svc.cluster.local", TYPE::MX), (RCODE::NoError, 0));
+        assert_eq!(
+            ask("web.shop.svc.cluster.local", TYPE::A),
+            (RCODE::NoError, 1)
+        );
+        assert_eq!(
+            ask("WEB.shop.svc.cluster.local", TYPE::AAAA),
+            (RCODE::NoError, 1)
+        );
+        assert_eq!(
+            ask("web.shop.svc.cluster.local", TYPE::MX),
+            (RCODE::NoError, 0)
+        );
         assert_eq!(ask("shop.svc.cluster.local", TYPE::A), (RCODE::NoError, 0));
-        assert_eq!(ask("other.shop.svc.cluster.local", TYPE::A), (RCODE::NameError, 0));
+        assert_eq!(
+            ask("other.shop.svc.cluster.local", TYPE::A),
+            (RCODE::NameError, 0)
+        );
         assert_eq!(ask("example.com", TYPE::A), (RCODE::NameError, 0));
     }
 

@@ -17,6 +17,9 @@ use nlink::netlink::{Connection, Route};
 
 /// The bridge's name in the outer namespace.
 pub const BRIDGE: &str = "weft0";
+/// Left to itself a bridge takes the lowest address of its ports, and changes it when that port goes:
+/// every pod would talk to a gateway that is no more.
+const BRIDGE_MAC: [u8; 6] = [0x02, 0x57, 0x65, 0x66, 0x74, 0x00];
 /// The bridge's IPv4 address: gateway, DNS server and control plane of the pods.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 /// The bridge's IPv6 address.
@@ -39,10 +42,18 @@ pub async fn create_bridge() -> anyhow::Result<()> {
     sysctl("ipv4/conf/all/send_redirects", "0")?;
     sysctl("ipv4/conf/default/send_redirects", "0")?;
     netlink.set_link_up("lo").await?;
-    netlink.add_link(BridgeLink::new(BRIDGE).stp(false).forward_delay_ms(0)).await?;
+    let bridge = BridgeLink::new(BRIDGE)
+        .stp(false)
+        .forward_delay_ms(0)
+        .address(BRIDGE_MAC);
+    netlink.add_link(bridge).await?;
     netlink.set_link_up(BRIDGE).await?;
-    netlink.add_address(Ipv4Address::new(BRIDGE, GATEWAY_V4, 16)).await?;
-    netlink.add_address(Ipv6Address::new(BRIDGE, GATEWAY_V6, 64).nodad()).await?;
+    netlink
+        .add_address(Ipv4Address::new(BRIDGE, GATEWAY_V4, 16))
+        .await?;
+    netlink
+        .add_address(Ipv6Address::new(BRIDGE, GATEWAY_V6, 64).nodad())
+        .await?;
     Ok(())
 }
 
@@ -71,16 +82,29 @@ pub async fn configure_pod(v4: Ipv4Addr, v6: Ipv6Addr) -> anyhow::Result<()> {
     sysctl("ipv4/ip_unprivileged_port_start", "0")?;
     netlink.set_link_up("lo").await?;
     netlink.set_link_up(POD_INTERFACE).await?;
-    netlink.add_address(Ipv4Address::new(POD_INTERFACE, v4, 32)).await?;
-    netlink.add_address(Ipv6Address::new(POD_INTERFACE, v6, 128).nodad()).await?;
     netlink
-        .add_route(Ipv4Route::default_route().gateway(GATEWAY_V4).dev(POD_INTERFACE).onlink())
+        .add_address(Ipv4Address::new(POD_INTERFACE, v4, 32))
+        .await?;
+    netlink
+        .add_address(Ipv6Address::new(POD_INTERFACE, v6, 128).nodad())
+        .await?;
+    netlink
+        .add_route(
+            Ipv4Route::default_route()
+                .gateway(GATEWAY_V4)
+                .dev(POD_INTERFACE)
+                .onlink(),
+        )
         .await?;
     netlink
         .add_route(Ipv6Route::from_addr(GATEWAY_V6, 128).dev(POD_INTERFACE))
         .await?;
     netlink
-        .add_route(Ipv6Route::default_route().gateway(GATEWAY_V6).dev(POD_INTERFACE))
+        .add_route(
+            Ipv6Route::default_route()
+                .gateway(GATEWAY_V6)
+                .dev(POD_INTERFACE),
+        )
         .await?;
     Ok(())
 }

@@ -29,15 +29,23 @@ pub fn ruleset(forwards: &[Forward]) -> String {
     let mut chains = String::new();
     let mut entries = [String::new(), String::new()];
     let mut hairpins = [String::new(), String::new()];
-    for (number, forward) in forwards.iter().filter(|one| !one.targets.is_empty()).enumerate() {
+    for (number, forward) in forwards
+        .iter()
+        .filter(|one| !one.targets.is_empty())
+        .enumerate()
+    {
         let family = usize::from(forward.address.is_ipv6());
         let protocol = forward.protocol.to_ascii_lowercase();
         let (address, port) = (forward.address, forward.port);
         // Writing to a String cannot fail.
-        let _ = write!(entries[family], "{address} . {protocol} . {port} : goto s{number}, ");
+        let _ = write!(
+            entries[family],
+            "{address} . {protocol} . {port} : goto s{number}, "
+        );
         let count = forward.targets.len();
-        let choices: Vec<String> =
-            (0..count).map(|index| format!("{index} : goto s{number}e{index}")).collect();
+        let choices: Vec<String> = (0..count)
+            .map(|index| format!("{index} : goto s{number}e{index}"))
+            .collect();
         let choices = choices.join(", ");
         let _ = writeln!(
             chains,
@@ -78,10 +86,6 @@ table inet weft-services {{
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat
-    jump services
-  }}
-  chain output {{
-    type nat hook output priority -100
     jump services
   }}
   chain postrouting {{
@@ -126,11 +130,17 @@ mod tests {
             address: address.parse().unwrap(),
             port: 80,
             protocol: "TCP".to_owned(),
-            targets: targets.iter().map(|(ip, port)| (ip.parse().unwrap(), *port)).collect(),
+            targets: targets
+                .iter()
+                .map(|(ip, port)| (ip.parse().unwrap(), *port))
+                .collect(),
         };
         let rules = ruleset(&[
             forward("10.96.0.9", &[]),
-            forward("10.96.0.10", &[("10.244.0.10", 8080), ("10.244.0.11", 8080)]),
+            forward(
+                "10.96.0.10",
+                &[("10.244.0.10", 8080), ("10.244.0.11", 8080)],
+            ),
             forward("fd00:10:96::a", &[("fd00:10:244::a", 8080)]),
         ]);
         for line in [

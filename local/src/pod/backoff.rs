@@ -37,8 +37,9 @@ mod tests {
     #[test]
     fn doubles_to_a_limit_and_starts_over() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u128> =
-            (0..8).map(|_| backoff.after(Duration::from_secs(1)).as_millis()).collect();
+        let waits: Vec<u128> = (0..8)
+            .map(|_| backoff.after(Duration::from_secs(1)).as_millis())
+            .collect();
         assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
         assert_eq!(backoff.after(Duration::from_secs(60)).as_millis(), 250);
     }

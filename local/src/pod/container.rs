@@ -149,12 +149,7 @@ impl Process {
     }
 
     /// Starts the probes; each ends with `watches`.
-    fn watch(
-        &self,
-        watches: &mut JoinSet<()>,
-        at: &Surroundings,
-        unhealthy: &CancellationToken,
-    ) {
+    fn watch(&self, watches: &mut JoinSet<()>, at: &Surroundings, unhealthy: &CancellationToken) {
         let (at, unhealthy) = (at.clone(), unhealthy.clone());
         let (name, run, probes) = (self.name.clone(), self.run.clone(), self.probes.clone());
         watches.spawn(async move {
@@ -162,7 +157,13 @@ impl Process {
                 let up = CancellationToken::new();
                 let watch = startup.watch(
                     || ask(&startup.action, &at, &run),
-                    |good| if good { up.cancel() } else { unhealthy.cancel() },
+                    |good| {
+                        if good {
+                            up.cancel()
+                        } else {
+                            unhealthy.cancel()
+                        }
+                    },
                 );
                 tokio::select! {
                     () = watch => {}
@@ -180,7 +181,11 @@ impl Process {
             };
             let liveness = async {
                 if let Some(probe) = &probes.liveness {
-                    let changed = |good: bool| if !good { unhealthy.cancel() };
+                    let changed = |good: bool| {
+                        if !good {
+                            unhealthy.cancel()
+                        }
+                    };
                     probe.watch(|| ask(&probe.action, &at, &run), changed).await;
                 }
             };
@@ -205,12 +210,16 @@ pub fn through_proxy(probes: &Probes, container: &str) -> Probes {
 }
 
 async fn ask(action: &Action, at: &Surroundings, run: &Run) -> bool {
-    let Action::Exec(argv) = action else { return action.ask(at.ip).await };
+    let Action::Exec(argv) = action else {
+        return action.ask(at.ip).await;
+    };
     let run = Run {
         argv: argv.clone(),
         ..run.clone()
     };
-    let Ok(mut child) = spawn(&at.sandbox, &run, &at.log) else { return false };
+    let Ok(mut child) = spawn(&at.sandbox, &run, &at.log) else {
+        return false;
+    };
     child.wait().await.is_ok_and(|status| status.success())
 }
 
@@ -219,7 +228,9 @@ fn spawn(sandbox: &Sandbox, run: &Run, log: &File) -> anyhow::Result<Child> {
     command.stdin(std::process::Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?);
     command.kill_on_drop(true);
-    command.spawn().with_context(|| format!("starting {:?}", run.argv))
+    command
+        .spawn()
+        .with_context(|| format!("starting {:?}", run.argv))
 }
 
 /// Asks the child to end, and makes it after `grace`.

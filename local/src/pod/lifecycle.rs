@@ -65,7 +65,12 @@ async fn run_once(
         }
     }
     let spec = prepare(cluster, order, dir)?;
-    let log = |name: &str| cluster.log(&format!("{}.{}.{name}", order.key.namespace, order.key.name));
+    let log = |name: &str| {
+        cluster.log(&format!(
+            "{}.{}.{name}",
+            order.key.namespace, order.key.name
+        ))
+    };
     let local = &cluster.options.binaries.local;
     let sandbox = Sandbox::start(local, &spec, &order.veth, log("sandbox")?).await?;
     let sandbox = Arc::new(sandbox);
@@ -95,7 +100,8 @@ async fn run_once(
         if !order.delete.is_cancelled() {
             for container in &order.template.containers {
                 let process = application(order, container);
-                containers.spawn(process.keep_running(surroundings(&container.name)?, stop.clone()));
+                containers
+                    .spawn(process.keep_running(surroundings(&container.name)?, stop.clone()));
             }
         }
         order.delete.cancelled().await;
@@ -137,17 +143,29 @@ fn prepare(cluster: &Cluster, order: &PodOrder, dir: &Path) -> anyhow::Result<pa
                 .with_context(|| format!("writing {}", path.display()))?;
         }
     }
-    let uses = template.containers.iter().flat_map(|container| &container.mounts);
+    let uses = template
+        .containers
+        .iter()
+        .flat_map(|container| &container.mounts);
     let mounts = uses.map(|volume| Mount {
-        source: dir.join("volumes").join(&volume.volume).join(&volume.sub_path),
+        source: dir
+            .join("volumes")
+            .join(&volume.volume)
+            .join(&volume.sub_path),
         target: volume.target.clone(),
         read_only: volume.read_only,
     });
-    let files = template.containers.iter().flat_map(|container| container.files.clone());
+    let files = template
+        .containers
+        .iter()
+        .flat_map(|container| container.files.clone());
     Ok(pause::Spec {
         dir: dir.to_owned(),
         run_dir: cluster.layout.root().to_owned(),
-        hostname: template.hostname.clone().unwrap_or_else(|| order.key.name.clone()),
+        hostname: template
+            .hostname
+            .clone()
+            .unwrap_or_else(|| order.key.name.clone()),
         v4: order.addresses.v4,
         v6: order.addresses.v6,
         namespace: order.key.namespace.clone(),
@@ -179,7 +197,11 @@ fn application(order: &PodOrder, container: &Container) -> Process {
     Process {
         name: container.name.clone(),
         run: Run {
-            argv: container.argv.iter().map(|word| env::expand(word, &variables)).collect(),
+            argv: container
+                .argv
+                .iter()
+                .map(|word| env::expand(word, &variables))
+                .collect(),
             env: variables,
             cwd: container.working_dir.clone(),
             uid: container.uid,
@@ -188,7 +210,11 @@ fn application(order: &PodOrder, container: &Container) -> Process {
         probes,
         restart: order.template.restart,
         pre_stop: container.pre_stop.clone(),
-        stop_signal: if container.stop_by_quit { Signal::QUIT } else { Signal::TERM },
+        stop_signal: if container.stop_by_quit {
+            Signal::QUIT
+        } else {
+            Signal::TERM
+        },
         grace: Duration::from_secs(order.template.termination_grace_seconds),
     }
 }

@@ -78,7 +78,10 @@ pub fn run() -> anyhow::Result<()> {
 fn build_root(spec: &Spec) -> anyhow::Result<()> {
     let root = spec.dir.join("root");
     mount_overlay(spec, &root)?;
-    for dir in mounts_to_share(&std::fs::read_to_string("/proc/self/mountinfo")?, &spec.run_dir) {
+    for dir in mounts_to_share(
+        &std::fs::read_to_string("/proc/self/mountinfo")?,
+        &spec.run_dir,
+    ) {
         let target = inside(&root, &dir);
         if dir.exists() && target.exists() {
             mount_bind_recursive(&dir, &target)
@@ -111,10 +114,20 @@ fn mount_overlay(spec: &Spec, root: &Path) -> anyhow::Result<()> {
     for dir in [root, &upper, &work] {
         std::fs::create_dir_all(dir)?;
     }
-    let data = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
+    let data = format!(
+        "lowerdir=/,upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
     let data = CString::new(data)?;
-    mount("overlay", root, "overlay", MountFlags::empty(), data.as_c_str())
-        .context("mounting the pod's root (overlayfs over /)")
+    mount(
+        "overlay",
+        root,
+        "overlay",
+        MountFlags::empty(),
+        data.as_c_str(),
+    )
+    .context("mounting the pod's root (overlayfs over /)")
 }
 
 fn tmpfs(target: &Path) -> anyhow::Result<()> {
@@ -165,7 +178,10 @@ fn write_files(spec: &Spec, root: &Path) -> anyhow::Result<()> {
     let own = [
         (PathBuf::from("/etc/resolv.conf"), resolv),
         (PathBuf::from("/etc/hosts"), hosts),
-        (PathBuf::from("/etc/hostname"), format!("{}\n", spec.hostname)),
+        (
+            PathBuf::from("/etc/hostname"),
+            format!("{}\n", spec.hostname),
+        ),
     ];
     for (path, content) in spec.files.iter().chain(&own) {
         let path = inside(root, path);

@@ -109,7 +109,9 @@ impl Probes {
         liveness: Option<&K8sProbe>,
     ) -> Result<Self, (&'static str, String)> {
         let read = |field, probe: Option<&K8sProbe>| {
-            probe.map(|probe| Probe::parse(ports, probe).map_err(|why| (field, why))).transpose()
+            probe
+                .map(|probe| Probe::parse(ports, probe).map_err(|why| (field, why)))
+                .transpose()
         };
         Ok(Self {
             startup: read("startupProbe", startup)?,
@@ -148,7 +150,10 @@ impl Probe {
             Duration::from_secs(value.unwrap_or(default))
         };
         let count = |value: Option<i32>, default: u32| {
-            value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1)
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .unwrap_or(default)
+                .max(1)
         };
         Ok(Self {
             action: Action::parse(ports, probe)?,
@@ -185,7 +190,10 @@ impl Probe {
         let mut good: Option<bool> = None;
         let (mut successes, mut failures) = (0, 0);
         loop {
-            if tokio::time::timeout(self.timeout, ask()).await.unwrap_or(false) {
+            if tokio::time::timeout(self.timeout, ask())
+                .await
+                .unwrap_or(false)
+            {
                 (successes, failures) = (successes + 1, 0);
             } else {
                 (successes, failures) = (0, failures + 1);
@@ -202,7 +210,12 @@ impl Probe {
                 changed(verdict);
             }
             let eager = good != Some(true) && failures < self.failure_threshold;
-            tokio::time::sleep(if eager { EAGER_PERIOD.min(self.period) } else { self.period }).await;
+            tokio::time::sleep(if eager {
+                EAGER_PERIOD.min(self.period)
+            } else {
+                self.period
+            })
+            .await;
         }
     }
 }
@@ -283,9 +296,9 @@ impl Action {
                 .await
                 .is_ok_and(|status| (200..400).contains(&status)),
             Self::Tcp { port } => tokio::net::TcpStream::connect((ip, *port)).await.is_ok(),
-            Self::Grpc { port, service } => {
-                http::grpc_serving(SocketAddr::new(ip, *port), service).await.unwrap_or(false)
-            }
+            Self::Grpc { port, service } => http::grpc_serving(SocketAddr::new(ip, *port), service)
+                .await
+                .unwrap_or(false),
             Self::Exec(_) => false,
         }
     }
@@ -334,7 +347,9 @@ mod tests {
             }
         };
         let watch = probe.watch(ask, |verdict| {
-            heard.borrow_mut().push((start.elapsed().as_millis(), verdict));
+            heard
+                .borrow_mut()
+                .push((start.elapsed().as_millis(), verdict));
         });
         let limit = probe.period * (u32::try_from(answers.len()).unwrap() + 1);
         let _ = tokio::time::timeout(limit, watch).await;

@@ -39,7 +39,12 @@ pub fn admin_socket(dir: &Path) -> std::path::PathBuf {
 /// nowhere.
 pub async fn intercept(cluster: &Cluster, at: &Surroundings) -> anyhow::Result<()> {
     let proxy = cluster.options.binaries.proxy.display().to_string();
-    let mut argv = vec![proxy, "init".to_owned(), "--proxy-uid".to_owned(), PROXY_UID.to_string()];
+    let mut argv = vec![
+        proxy,
+        "init".to_owned(),
+        "--proxy-uid".to_owned(),
+        PROXY_UID.to_string(),
+    ];
     // The bridge is this cluster's node: its DNS is asked over TCP, too, and is no part of the mesh.
     let node = format!("{GATEWAY_V4}/32,{GATEWAY_V6}/128");
     argv.extend(["--exclude-outbound-cidrs".to_owned(), node]);
@@ -52,9 +57,14 @@ pub async fn intercept(cluster: &Cluster, at: &Surroundings) -> anyhow::Result<(
     };
     let mut command: Command = at.sandbox.command(&run);
     command.stdin(std::process::Stdio::null());
-    command.stdout(at.log.try_clone()?).stderr(at.log.try_clone()?);
+    command
+        .stdout(at.log.try_clone()?)
+        .stderr(at.log.try_clone()?);
     let status = command.status().await.context("starting weft-proxy init")?;
-    anyhow::ensure!(status.success(), "weft-proxy init failed ({status}); see the proxy's log");
+    anyhow::ensure!(
+        status.success(),
+        "weft-proxy init failed ({status}); see the proxy's log"
+    );
     Ok(())
 }
 
@@ -82,7 +92,10 @@ pub fn process(cluster: &Cluster, order: &PodOrder, dir: &Path) -> anyhow::Resul
             gid: PROXY_UID,
         },
         probes: Probes {
-            readiness: Some(Probe::http_every_second(PROXY_HEALTH_PORT, "/healthz/ready")),
+            readiness: Some(Probe::http_every_second(
+                PROXY_HEALTH_PORT,
+                "/healthz/ready",
+            )),
             ..Probes::default()
         },
         restart: Restart::Always,
@@ -100,7 +113,10 @@ fn own(path: &Path, mode: u32) -> anyhow::Result<()> {
 
 fn arguments(cluster: &Cluster, order: &PodOrder) -> Vec<String> {
     let in_pod = |name: &str| format!("{POD_WEFT_DIR}/{name}");
-    let mut argv = vec![cluster.options.binaries.proxy.display().to_string(), "run".to_owned()];
+    let mut argv = vec![
+        cluster.options.binaries.proxy.display().to_string(),
+        "run".to_owned(),
+    ];
     let mut flag = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
     flag("namespace", order.key.namespace.clone());
     flag("pod", order.key.name.clone());
@@ -108,7 +124,10 @@ fn arguments(cluster: &Cluster, order: &PodOrder) -> Vec<String> {
     for ip in order.addresses.both() {
         flag("pod-ip", ip.to_string());
     }
-    flag("control-plane", format!("{GATEWAY_V4}:{}", control_plane::PORT));
+    flag(
+        "control-plane",
+        format!("{GATEWAY_V4}:{}", control_plane::PORT),
+    );
     flag("trust-domain", cluster.options.trust_domain.clone());
     flag("state-dir", in_pod("state"));
     flag("token-file", in_pod("token"));

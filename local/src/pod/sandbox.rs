@@ -65,7 +65,9 @@ impl Sandbox {
         let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         expect_line(&mut lines, "entered").await?;
         network::attach(veth, pid).await?;
-        stdin.write_all((serde_json::to_string(spec)? + "\n").as_bytes()).await?;
+        stdin
+            .write_all((serde_json::to_string(spec)? + "\n").as_bytes())
+            .await?;
         expect_line(&mut lines, "ready").await?;
         let network_namespace = std::fs::read_link(format!("/proc/{pid}/ns/net"))?;
         Ok(Self {
@@ -108,7 +110,15 @@ impl Sandbox {
 /// The command that runs `run` in the namespaces of process `pid`.
 pub fn command(pid: u32, run: &Run) -> Command {
     let mut command = Command::new("nsenter");
-    command.args(["--target", &pid.to_string(), "--net", "--mount", "--uts", "--ipc", "--"]);
+    command.args([
+        "--target",
+        &pid.to_string(),
+        "--net",
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--",
+    ]);
     if let Some(cwd) = &run.cwd {
         command.args(["env", "-C", cwd]);
     }
@@ -131,7 +141,9 @@ async fn expect_line(
     match lines.next_line().await? {
         Some(line) if line == expected => Ok(()),
         Some(line) => anyhow::bail!("the pause process said {line:?} instead of {expected:?}"),
-        None => anyhow::bail!("the pause process ended before it was {expected}; see the pod's log"),
+        None => {
+            anyhow::bail!("the pause process ended before it was {expected}; see the pod's log")
+        }
     }
 }
 

@@ -53,15 +53,16 @@ pub async fn serve(
     loop {
         let (stream, _) = listener.accept().await?;
         let (cluster, control_plane) = (cluster.clone(), control_plane.clone());
-        let service = service_fn(move |request| {
-            let (cluster, control_plane) = (cluster.clone(), control_plane.clone());
-            async move {
-                let response = answer(&cluster, &control_plane, request).await;
-                Ok::<_, Infallible>(response.unwrap_or_else(|error| {
-                    text(StatusCode::BAD_REQUEST, format!("{error:#}\n"))
-                }))
-            }
-        });
+        let service =
+            service_fn(move |request| {
+                let (cluster, control_plane) = (cluster.clone(), control_plane.clone());
+                async move {
+                    let response = answer(&cluster, &control_plane, request).await;
+                    Ok::<_, Infallible>(response.unwrap_or_else(|error| {
+                        text(StatusCode::BAD_REQUEST, format!("{error:#}\n"))
+                    }))
+                }
+            });
         connections.spawn(async move {
             // A client that goes away in the middle is nobody's concern.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -122,7 +123,10 @@ async fn answer(
             if order != ControlPlaneOrder::Kill {
                 control_plane.send_replace(order == ControlPlaneOrder::Start);
             }
-            if matches!(order, ControlPlaneOrder::Kill | ControlPlaneOrder::KillAndStop) {
+            if matches!(
+                order,
+                ControlPlaneOrder::Kill | ControlPlaneOrder::KillAndStop
+            ) {
                 let pid = cluster.read(|state| state.control_plane.pid);
                 anyhow::ensure!(
                     control_plane::signal(pid, Signal::KILL),
@@ -136,8 +140,12 @@ async fn answer(
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> anyhow::Result<T> {
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("reading the request: {error}"))?.to_bytes();
+    let body = Limited::new(request.into_body(), MAX_REQUEST)
+        .collect()
+        .await;
+    let body = body
+        .map_err(|error| anyhow::anyhow!("reading the request: {error}"))?
+        .to_bytes();
     serde_json::from_slice(&body).context("reading the request")
 }
 
@@ -185,11 +193,19 @@ async fn proxy_admin(
     });
     let uid = uid.with_context(|| format!("there is no meshed pod {key}"))?;
     let socket = proxy::admin_socket(&cluster.layout.pods().join(uid));
-    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = request
+        .uri()
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     let path = format!("/{}{query}", rest.unwrap_or_default());
     let method = request.method().clone();
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("reading the request: {error}"))?.to_bytes();
+    let body = Limited::new(request.into_body(), MAX_REQUEST)
+        .collect()
+        .await;
+    let body = body
+        .map_err(|error| anyhow::anyhow!("reading the request: {error}"))?
+        .to_bytes();
     let (status, body) = crate::http::unix(&socket, method, &path, body)
         .await
         .map_err(|error| anyhow::anyhow!("the proxy of {key} does not answer: {error}"))?;
@@ -199,12 +215,23 @@ async fn proxy_admin(
 }
 
 fn status(state: &State, control_plane_wanted: bool) -> Status {
-    let deployments: Vec<DeploymentInfo> =
-        state.desired.deployments.keys().map(|key| deployment(state, key)).collect();
+    let deployments: Vec<DeploymentInfo> = state
+        .desired
+        .deployments
+        .keys()
+        .map(|key| deployment(state, key))
+        .collect();
     let settled = state.synced
         && (!control_plane_wanted || state.control_plane.pid.is_some())
-        && state.pods.values().all(|pod| pod.ready() && pod.deleting.is_none())
-        && state.desired.pods.keys().all(|key| state.pod(key).is_some())
+        && state
+            .pods
+            .values()
+            .all(|pod| pod.ready() && pod.deleting.is_none())
+        && state
+            .desired
+            .pods
+            .keys()
+            .all(|key| state.pod(key).is_some())
         && deployments.iter().all(|one| {
             (one.updated, one.ready, one.pods) == (one.replicas, one.replicas, one.replicas)
         });
@@ -222,7 +249,11 @@ fn status(state: &State, control_plane_wanted: bool) -> Status {
                 namespace: service.key.namespace.clone(),
                 name: service.key.name.clone(),
                 ips: service.addresses.clone(),
-                ready: service.endpoints.iter().filter(|endpoint| endpoint.ready()).count(),
+                ready: service
+                    .endpoints
+                    .iter()
+                    .filter(|endpoint| endpoint.ready())
+                    .count(),
             })
             .collect(),
     }
@@ -230,11 +261,18 @@ fn status(state: &State, control_plane_wanted: bool) -> Status {
 
 fn deployment(state: &State, key: &Key) -> DeploymentInfo {
     let spec = &state.desired.deployments[key];
-    let hash = spec.template.hash(state.restarts.get(key).copied().unwrap_or(0));
+    let hash = spec
+        .template
+        .hash(state.restarts.get(key).copied().unwrap_or(0));
     let owned: Vec<&PodState> = state
         .pods
         .values()
-        .filter(|pod| pod.order.owner.as_ref().is_some_and(|(owner, _)| owner == key))
+        .filter(|pod| {
+            pod.order
+                .owner
+                .as_ref()
+                .is_some_and(|(owner, _)| owner == key)
+        })
         .collect();
     let live = owned.iter().filter(|pod| pod.deleting.is_none());
     DeploymentInfo {

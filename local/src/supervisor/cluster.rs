@@ -230,14 +230,20 @@ impl Cluster {
                 template,
                 delete: CancellationToken::new(),
             };
-            let names = order.template.containers.iter().map(|container| container.name.clone());
+            let names = order
+                .template
+                .containers
+                .iter()
+                .map(|container| container.name.clone());
             let names = names.chain(meshed.then(|| proxy::CONTAINER.to_owned()));
             let pod = PodState {
                 order: order.clone(),
                 created: SystemTime::now(),
                 number,
                 deleting: None,
-                containers: names.map(|name| (name, ContainerState::default())).collect(),
+                containers: names
+                    .map(|name| (name, ContainerState::default()))
+                    .collect(),
                 sandbox: None,
                 error: None,
             };
@@ -249,7 +255,9 @@ impl Cluster {
     /// Marks a pod as being deleted; its own task does the rest. Whether there was one.
     pub fn delete(&self, uid: &str) -> bool {
         self.update(|state| {
-            let Some(pod) = state.pods.get_mut(uid) else { return false };
+            let Some(pod) = state.pods.get_mut(uid) else {
+                return false;
+            };
             pod.deleting.get_or_insert_with(SystemTime::now);
             pod.order.delete.cancel();
             true
@@ -263,7 +271,14 @@ fn uid() -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
 }
 
 /// How one pod's tasks write into the state.
@@ -305,7 +320,9 @@ impl PodReport {
 
     /// A process has ended.
     pub fn ended(&self, name: &str) {
-        self.container(name, |container| (container.pid, container.ready) = (None, false));
+        self.container(name, |container| {
+            (container.pid, container.ready) = (None, false)
+        });
     }
 
     /// A process is about to be started again.

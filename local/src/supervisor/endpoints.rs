@@ -68,9 +68,17 @@ impl Resolved {
     /// The endpoints that new connections go to: the ready ones, else those that still serve while
     /// they terminate (as kube-proxy has it).
     pub fn targets(&self) -> Vec<&Endpoint> {
-        let ready: Vec<_> = self.endpoints.iter().filter(|endpoint| endpoint.ready()).collect();
+        let ready: Vec<_> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.ready())
+            .collect();
         if ready.is_empty() {
-            return self.endpoints.iter().filter(|endpoint| endpoint.serving).collect();
+            return self
+                .endpoints
+                .iter()
+                .filter(|endpoint| endpoint.serving)
+                .collect();
         }
         ready
     }
@@ -78,8 +86,12 @@ impl Resolved {
 
 /// Resolves every Service; hands out addresses to those that have none yet.
 pub fn resolve(state: &mut State) -> Vec<Resolved> {
-    let services: Vec<(Key, Service)> =
-        state.desired.services.iter().map(|(key, service)| (key.clone(), service.clone())).collect();
+    let services: Vec<(Key, Service)> = state
+        .desired
+        .services
+        .iter()
+        .map(|(key, service)| (key.clone(), service.clone()))
+        .collect();
     services
         .into_iter()
         .map(|(key, service)| {
@@ -98,8 +110,12 @@ pub fn resolve(state: &mut State) -> Vec<Resolved> {
             let endpoints = if selector.is_empty() {
                 Vec::new()
             } else {
-                let pods = state.pods.values().filter(|pod| selects(&selector, &key, pod));
-                pods.map(|pod| endpoint(pod, &ports, not_ready_too)).collect()
+                let pods = state
+                    .pods
+                    .values()
+                    .filter(|pod| selects(&selector, &key, pod));
+                pods.map(|pod| endpoint(pod, &ports, not_ready_too))
+                    .collect()
             };
             Resolved {
                 addresses,
@@ -126,10 +142,17 @@ fn endpoint(pod: &PodState, ports: &[ServicePort], not_ready_too: bool) -> Endpo
         pod: order.key.clone(),
         uid: order.uid.clone(),
         addresses: order.addresses,
-        ports: ports.iter().map(|port| target(port, &order.template)).collect(),
+        ports: ports
+            .iter()
+            .map(|port| target(port, &order.template))
+            .collect(),
         serving: pod.ready() || not_ready_too,
         terminating: pod.deleting.is_some(),
-        hostname: order.template.hostname.clone().unwrap_or_else(|| order.key.name.clone()),
+        hostname: order
+            .template
+            .hostname
+            .clone()
+            .unwrap_or_else(|| order.key.name.clone()),
     }
 }
 

@@ -36,7 +36,10 @@ pub fn start(cluster: &Cluster, request: ExecRequest) -> anyhow::Result<mpsc::Re
         }
         None => {
             let mut command = Command::new(&request.argv[0]);
-            command.args(&request.argv[1..]).envs(request.env).process_group(0);
+            command
+                .args(&request.argv[1..])
+                .envs(request.env)
+                .process_group(0);
             command
         }
     };
@@ -66,7 +69,9 @@ async fn carry(mut child: Child, frames: mpsc::Sender<Bytes>) {
         () = frames.closed() => return,
     };
     let code = status.map_or(255, code);
-    let _ = frames.send(frame(Channel::Exit, code.to_string().as_bytes())).await;
+    let _ = frames
+        .send(frame(Channel::Exit, code.to_string().as_bytes()))
+        .await;
 }
 
 async fn pump(
@@ -77,7 +82,12 @@ async fn pump(
     let Some(mut source) = source else { return };
     let mut buffer = vec![0; 32 << 10];
     while let Ok(length) = source.read(&mut buffer).await {
-        if length == 0 || frames.send(frame(channel, &buffer[..length])).await.is_err() {
+        if length == 0
+            || frames
+                .send(frame(channel, &buffer[..length]))
+                .await
+                .is_err()
+        {
             return;
         }
     }
@@ -93,5 +103,7 @@ fn frame(channel: Channel, content: &[u8]) -> Bytes {
 
 fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -16,7 +16,10 @@ pub async fn follow(cluster: Arc<Cluster>) -> anyhow::Result<()> {
     let mut objects = Objects::default();
     take(&cluster, &mut objects, first);
     loop {
-        let batch = source.next().await.context("nobody follows the folder any more")?;
+        let batch = source
+            .next()
+            .await
+            .context("nobody follows the folder any more")?;
         take(&cluster, &mut objects, batch);
     }
 }
@@ -29,14 +32,21 @@ fn take(cluster: &Cluster, objects: &mut Objects, batch: Batch) {
     let desired = Desired::from_objects(objects);
     let located = |problem: &Problem| {
         let place = locator.place_of(&problem.object, &FieldPath::parse(&problem.field));
-        place.map_or_else(|| problem.to_string(), |place| format!("{place}: {problem}"))
+        place.map_or_else(
+            || problem.to_string(),
+            |place| format!("{place}: {problem}"),
+        )
     };
     let mut faults: Vec<String> = batch.diagnostics.iter().map(ToString::to_string).collect();
     faults.extend(desired.problems.iter().map(located));
     for fault in &faults {
         warn!("{fault}");
     }
-    info!(deployments = desired.deployments.len(), pods = desired.pods.len(), "folder read");
+    info!(
+        deployments = desired.deployments.len(),
+        pods = desired.pods.len(),
+        "folder read"
+    );
     cluster.update(|state| {
         state.desired = desired;
         state.faults = faults;

@@ -50,19 +50,30 @@ async fn supervise(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::new(options);
     let layout = &cluster.layout;
     std::fs::create_dir_all(layout.pods())?;
-    mount("tmpfs", layout.pods(), "tmpfs", MountFlags::empty(), c"mode=755")
-        .context("mounting a tmpfs for the pods")?;
+    mount(
+        "tmpfs",
+        layout.pods(),
+        "tmpfs",
+        MountFlags::empty(),
+        c"mode=755",
+    )
+    .context("mounting a tmpfs for the pods")?;
     for dir in [layout.control_plane_state(), layout.join_records()] {
         std::fs::create_dir_all(dir)?;
     }
     let objects = objects::Folder::create(layout.generated())?;
-    network::create_bridge().await.context("creating the bridge")?;
+    network::create_bridge()
+        .await
+        .context("creating the bridge")?;
 
     let mut tasks = JoinSet::new();
     let names = dns::Names::default();
     for gateway in [GATEWAY_V4.into(), GATEWAY_V6.into()] {
         let address = std::net::SocketAddr::new(gateway, 53);
-        let (udp, tcp) = (UdpSocket::bind(address).await?, TcpListener::bind(address).await?);
+        let (udp, tcp) = (
+            UdpSocket::bind(address).await?,
+            TcpListener::bind(address).await?,
+        );
         let (for_udp, for_tcp) = (names.clone(), names.clone());
         tasks.spawn(async move { Ok(dns::serve_udp(udp, for_udp).await?) });
         tasks.spawn(async move { Ok(dns::serve_tcp(tcp, for_tcp).await?) });
@@ -71,7 +82,10 @@ async fn supervise(options: Options) -> anyhow::Result<()> {
     tasks.spawn(control_plane::run(cluster.clone(), wanted));
     tasks.spawn(folder::follow(cluster.clone()));
     tasks.spawn(reconcile::run(cluster.clone(), objects, names));
-    tasks.spawn(publish::serve(cluster.clone(), UnixListener::bind(layout.publish_socket())?));
+    tasks.spawn(publish::serve(
+        cluster.clone(),
+        UnixListener::bind(layout.publish_socket())?,
+    ));
     // Last: who can connect finds everything else running.
     let socket = UnixListener::bind(layout.supervisor_socket())?;
     tasks.spawn(api::serve(cluster.clone(), want_control_plane, socket));

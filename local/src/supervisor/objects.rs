@@ -25,9 +25,15 @@ pub fn generate(state: &State, services: &[Resolved]) -> Objects {
     objects.insert("cluster-ips.yaml".to_owned(), cluster_ips(services));
     for pod in state.pods.values() {
         // Another pod of that name may still be leaving.
-        if state.pod(&pod.order.key).is_some_and(|other| other.order.uid == pod.order.uid) {
+        if state
+            .pod(&pod.order.key)
+            .is_some_and(|other| other.order.uid == pod.order.uid)
+        {
             let key = &pod.order.key;
-            objects.insert(format!("pod.{}.{}.yaml", key.namespace, key.name), pod_object(pod));
+            objects.insert(
+                format!("pod.{}.{}.yaml", key.namespace, key.name),
+                pod_object(pod),
+            );
         }
     }
     for service in services.iter().filter(|service| service.selects) {
@@ -103,10 +109,18 @@ fn pod_object(pod: &PodState) -> Value {
                 .collect();
             json!({"name": container.name, "ports": ports})
         })
-        .chain(order.meshed.then(|| json!({"name": crate::pod::proxy::CONTAINER})))
+        .chain(
+            order
+                .meshed
+                .then(|| json!({"name": crate::pod::proxy::CONTAINER})),
+        )
         .collect();
     let ready = if pod.ready() { "True" } else { "False" };
-    let phase = if pod.sandbox.is_some() { "Running" } else { "Pending" };
+    let phase = if pod.sandbox.is_some() {
+        "Running"
+    } else {
+        "Pending"
+    };
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -124,17 +138,26 @@ fn pod_object(pod: &PodState) -> Value {
 /// Seconds, as Kubernetes writes times.
 fn timestamp(time: std::time::SystemTime) -> String {
     let time = OffsetDateTime::from(time);
-    time.replace_nanosecond(0).unwrap_or(time).format(&Rfc3339).unwrap_or_default()
+    time.replace_nanosecond(0)
+        .unwrap_or(time)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// One slice per address family and set of target ports, as Kubernetes cuts them.
 fn endpoint_slices(service: &Resolved) -> Vec<Value> {
-    let shapes: BTreeSet<&Vec<Option<u16>>> =
-        service.endpoints.iter().map(|endpoint| &endpoint.ports).collect();
+    let shapes: BTreeSet<&Vec<Option<u16>>> = service
+        .endpoints
+        .iter()
+        .map(|endpoint| &endpoint.ports)
+        .collect();
     let mut slices = Vec::new();
     for shape in shapes {
-        let members: Vec<&Endpoint> =
-            service.endpoints.iter().filter(|endpoint| endpoint.ports == *shape).collect();
+        let members: Vec<&Endpoint> = service
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.ports == *shape)
+            .collect();
         for (family, index) in [("IPv4", 0), ("IPv6", 1)] {
             let discriminator = format!("{}/{family}/{shape:?}", service.key);
             slices.push(json!({
@@ -219,7 +242,11 @@ impl Folder {
                 std::fs::rename(&unfinished, self.dir.join(name))?;
             }
         }
-        for name in self.written.keys().filter(|name| !objects.contains_key(*name)) {
+        for name in self
+            .written
+            .keys()
+            .filter(|name| !objects.contains_key(*name))
+        {
             std::fs::remove_file(self.dir.join(name))?;
         }
         self.written = objects;

@@ -45,7 +45,7 @@ async fn join(cluster: &Cluster, stream: UnixStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `namespace/service:port` → the Service's address, or one of a headless Service's pods.
+/// `namespace/service:port` → one of the Service's pods.
 fn destination(cluster: &Cluster, line: &str) -> anyhow::Result<SocketAddr> {
     let (name, port) = line.rsplit_once(':').context("no port")?;
     let (namespace, name) = name.split_once('/').context("no namespace")?;
@@ -58,13 +58,12 @@ fn destination(cluster: &Cluster, line: &str) -> anyhow::Result<SocketAddr> {
             .iter()
             .position(|of| of.name == port || of.number.to_string() == port)
             .with_context(|| format!("Service {key} has no port {port}"))?;
-        if let Some(address) = service.addresses.first() {
-            return Ok(SocketAddr::new(*address, service.ports[index].number));
-        }
+        // The outer namespace has no route to Service addresses, which lead to the same pods.
         let targets = service.targets();
         anyhow::ensure!(!targets.is_empty(), "Service {key} has no ready pod");
         let endpoint = targets[rand::random_range(0..targets.len())];
-        let port = endpoint.ports[index].with_context(|| format!("{} has no such port", endpoint.pod))?;
+        let port =
+            endpoint.ports[index].with_context(|| format!("{} has no such port", endpoint.pod))?;
         Ok(SocketAddr::new(endpoint.addresses.v4.into(), port))
     })
 }

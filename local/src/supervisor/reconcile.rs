@@ -77,11 +77,15 @@ fn next_steps(state: &State) -> (Vec<Start>, Vec<String>) {
         return (starts, ends);
     }
     for (key, spec) in &state.desired.deployments {
-        let hash = spec.template.hash(state.restarts.get(key).copied().unwrap_or(0));
-        let owned = state
-            .pods
-            .values()
-            .filter(|pod| pod.order.owner.as_ref().is_some_and(|(owner, _)| owner == key));
+        let hash = spec
+            .template
+            .hash(state.restarts.get(key).copied().unwrap_or(0));
+        let owned = state.pods.values().filter(|pod| {
+            pod.order
+                .owner
+                .as_ref()
+                .is_some_and(|(owner, _)| owner == key)
+        });
         let (leaving, present): (Vec<_>, Vec<_>) = owned.partition(|pod| pod.deleting.is_some());
         let members: Vec<Member> = present
             .iter()
@@ -125,7 +129,9 @@ fn next_steps(state: &State) -> (Vec<Start>, Vec<String>) {
 
 /// Five characters, as Kubernetes ends a pod's name.
 fn suffix() -> String {
-    (0..5).map(|_| char::from(NAME_ALPHABET[rand::random_range(0..NAME_ALPHABET.len())])).collect()
+    (0..5)
+        .map(|_| char::from(NAME_ALPHABET[rand::random_range(0..NAME_ALPHABET.len())]))
+        .collect()
 }
 
 fn zone(services: &[Resolved]) -> Zone {
@@ -139,9 +145,14 @@ fn zone(services: &[Resolved]) -> Zone {
         let ready: Vec<_> = service.endpoints.iter().filter(|one| one.ready()).collect();
         for endpoint in &ready {
             let pod = format!("{}.{name}", endpoint.hostname);
-            zone.entry(pod).or_default().extend(endpoint.addresses.both());
+            zone.entry(pod)
+                .or_default()
+                .extend(endpoint.addresses.both());
         }
-        zone.insert(name, ready.iter().flat_map(|one| one.addresses.both()).collect());
+        zone.insert(
+            name,
+            ready.iter().flat_map(|one| one.addresses.both()).collect(),
+        );
     }
     zone
 }
@@ -187,7 +198,9 @@ fn written_targets(
     address: IpAddr,
 ) -> Vec<(IpAddr, u16)> {
     let label = |labels: &std::collections::BTreeMap<String, String>| {
-        labels.get("kubernetes.io/service-name").is_some_and(|name| *name == service.key.name)
+        labels
+            .get("kubernetes.io/service-name")
+            .is_some_and(|name| *name == service.key.name)
     };
     let slices = state.desired.endpoint_slices.iter().filter(|(key, slice)| {
         key.namespace == service.key.namespace && slice.metadata.labels.as_ref().is_some_and(label)
@@ -200,11 +213,18 @@ fn written_targets(
             .find_map(|of| u16::try_from(of.port?).ok());
         let Some(number) = number else { continue };
         for endpoint in &slice.endpoints {
-            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
-            let ips = endpoint.addresses.iter().filter_map(|ip| ip.parse::<IpAddr>().ok());
+            let ready = endpoint
+                .conditions
+                .as_ref()
+                .and_then(|conditions| conditions.ready);
+            let ips = endpoint
+                .addresses
+                .iter()
+                .filter_map(|ip| ip.parse::<IpAddr>().ok());
             if ready != Some(false) {
                 targets.extend(
-                    ips.filter(|ip| ip.is_ipv4() == address.is_ipv4()).map(|ip| (ip, number)),
+                    ips.filter(|ip| ip.is_ipv4() == address.is_ipv4())
+                        .map(|ip| (ip, number)),
                 );
             }
         }

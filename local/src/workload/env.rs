@@ -70,10 +70,17 @@ impl Facts {
             Field::Name => self.name.clone(),
             Field::Namespace => self.namespace.clone(),
             Field::Uid => self.uid.clone(),
-            Field::PodIp => self.ips.first().map(ToString::to_string).unwrap_or_default(),
-            Field::PodIps => {
-                self.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            }
+            Field::PodIp => self
+                .ips
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            Field::PodIps => self
+                .ips
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
             Field::ServiceAccount => self.service_account.clone(),
             Field::Host => crate::network::GATEWAY_V4.to_string(),
         }
@@ -106,7 +113,9 @@ pub fn expand(text: &str, variables: &[(String, String)]) -> String {
             rest = escaped;
             continue;
         }
-        let reference = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        let reference = after
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'));
         let found = reference.and_then(|(name, tail)| {
             let (_, value) = variables.iter().find(|(known, _)| known == name)?;
             Some((value, tail))
@@ -132,7 +141,10 @@ mod tests {
 
     #[test]
     fn references_are_expanded_as_in_kubernetes() {
-        let vars = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())];
+        let vars = [
+            ("A".to_owned(), "1".to_owned()),
+            ("B".to_owned(), "2".to_owned()),
+        ];
         let cases = [
             ("$(A)-$(B)", "1-2"),
             ("$$(A)", "$(A)"),
@@ -156,7 +168,10 @@ mod tests {
         };
         let variables = [
             ("IP".to_owned(), Value::Field(Field::PodIp)),
-            ("URL".to_owned(), Value::Literal("http://$(IP):$(PORT)".to_owned())),
+            (
+                "URL".to_owned(),
+                Value::Literal("http://$(IP):$(PORT)".to_owned()),
+            ),
             ("PORT".to_owned(), Value::Literal("80".to_owned())),
         ];
         let resolved = resolve(&variables, &facts);

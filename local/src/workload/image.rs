@@ -65,7 +65,10 @@ server {
         command: ["nginx", "-g", "daemon off;"].map(str::to_owned).to_vec(),
         files: vec![
             (PathBuf::from("/etc/nginx/nginx.conf"), main.to_owned()),
-            (PathBuf::from("/etc/nginx/conf.d/default.conf"), default_server.to_owned()),
+            (
+                PathBuf::from("/etc/nginx/conf.d/default.conf"),
+                default_server.to_owned(),
+            ),
         ],
         stop_by_quit: true,
     }
@@ -77,7 +80,12 @@ mod tests {
 
     #[test]
     fn an_image_is_known_by_its_name() {
-        for image in ["nginx", "nginx:1.27", "docker.io/library/nginx@sha256:00", "r:5000/nginx:x"] {
+        for image in [
+            "nginx",
+            "nginx:1.27",
+            "docker.io/library/nginx@sha256:00",
+            "r:5000/nginx:x",
+        ] {
             assert!(find(image).is_some(), "{image}");
         }
         assert!(find("nginxinc/other:1").is_none());

@@ -115,7 +115,9 @@ impl Desired {
                     desired.namespaces.insert(key.name, labels);
                     Ok(())
                 }
-                ApiObject::Deployment(deployment) => desired.add_deployment(key, deployment, &config_maps),
+                ApiObject::Deployment(deployment) => {
+                    desired.add_deployment(key, deployment, &config_maps)
+                }
                 ApiObject::Pod(pod) => desired.add_pod(key, pod, &config_maps),
                 ApiObject::Service(service) => desired.add_service(key, service),
                 ApiObject::EndpointSlice(slice) => {
@@ -137,9 +139,17 @@ impl Desired {
 
     /// Whether a pod of this namespace with these annotations gets a proxy.
     pub fn meshed(&self, namespace: &str, template: &PodTemplate) -> bool {
-        let of_pod = template.annotations.get(INJECT).or_else(|| template.labels.get(INJECT));
-        let of_namespace = self.namespaces.get(namespace).and_then(|labels| labels.get(INJECT));
-        of_pod.or(of_namespace).is_some_and(|value| value == "enabled")
+        let of_pod = template
+            .annotations
+            .get(INJECT)
+            .or_else(|| template.labels.get(INJECT));
+        let of_namespace = self
+            .namespaces
+            .get(namespace)
+            .and_then(|labels| labels.get(INJECT));
+        of_pod
+            .or(of_namespace)
+            .is_some_and(|value| value == "enabled")
     }
 
     fn add_deployment(
@@ -148,16 +158,20 @@ impl Desired {
         deployment: &Deployment,
         config_maps: &BTreeMap<Key, &ConfigMap>,
     ) -> Result<(), Vec<Refusal>> {
-        let spec = deployment.spec.clone().ok_or_else(|| Refusal::one("spec", "missing"))?;
+        let spec = deployment
+            .spec
+            .clone()
+            .ok_or_else(|| Refusal::one("spec", "missing"))?;
         let pod = spec.template.spec.unwrap_or_default();
         let meta = spec.template.metadata.unwrap_or_default();
-        let template = PodTemplate::parse(&key.namespace, meta, pod, config_maps).map_err(|all| {
-            let below = |refusal: Refusal| Refusal {
-                field: format!("spec.template.{}", refusal.field),
-                ..refusal
-            };
-            all.into_iter().map(below).collect::<Vec<_>>()
-        })?;
+        let template =
+            PodTemplate::parse(&key.namespace, meta, pod, config_maps).map_err(|all| {
+                let below = |refusal: Refusal| Refusal {
+                    field: format!("spec.template.{}", refusal.field),
+                    ..refusal
+                };
+                all.into_iter().map(below).collect::<Vec<_>>()
+            })?;
         let spec = DeploymentSpec {
             replicas: usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0),
             strategy: rollout::Strategy::parse(spec.strategy.as_ref()),
@@ -173,9 +187,11 @@ impl Desired {
         pod: &Pod,
         config_maps: &BTreeMap<Key, &ConfigMap>,
     ) -> Result<(), Vec<Refusal>> {
-        let spec = pod.spec.clone().ok_or_else(|| Refusal::one("spec", "missing"))?;
-        let template =
-            PodTemplate::parse(&key.namespace, pod.metadata.clone(), spec, config_maps)?;
+        let spec = pod
+            .spec
+            .clone()
+            .ok_or_else(|| Refusal::one("spec", "missing"))?;
+        let template = PodTemplate::parse(&key.namespace, pod.metadata.clone(), spec, config_maps)?;
         self.pods.insert(key, template);
         Ok(())
     }
@@ -183,7 +199,10 @@ impl Desired {
     fn add_service(&mut self, key: Key, service: &Service) -> Result<(), Vec<Refusal>> {
         let kind = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
         if kind == Some("ExternalName") {
-            return Err(Refusal::one("spec.type", "ExternalName has no DNS on one machine"));
+            return Err(Refusal::one(
+                "spec.type",
+                "ExternalName has no DNS on one machine",
+            ));
         }
         self.services.insert(key, service.clone());
         Ok(())

@@ -99,7 +99,10 @@ pub fn plan(replicas: usize, strategy: Strategy, members: &[Member], leaving: us
     old.sort_by(order);
     let names = |members: &[&Member]| members.iter().map(|member| member.name.clone()).collect();
     match strategy {
-        Strategy::Recreate if !old.is_empty() => Plan { start: 0, end: names(&old) },
+        Strategy::Recreate if !old.is_empty() => Plan {
+            start: 0,
+            end: names(&old),
+        },
         Strategy::Recreate if leaving > 0 && new.is_empty() => Plan::default(),
         _ if old.is_empty() => Plan {
             start: replicas.saturating_sub(new.len()),
@@ -110,7 +113,11 @@ pub fn plan(replicas: usize, strategy: Strategy, members: &[Member], leaving: us
             let surge = surge.rounded_up(replicas);
             let unavailable = unavailable.rounded_down(replicas);
             // Kubernetes' own rule: both zero would never move.
-            let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+            let unavailable = if surge == 0 {
+                unavailable.max(1)
+            } else {
+                unavailable
+            };
             let total = new.len() + old.len();
             let start = (replicas + surge)
                 .saturating_sub(total)
@@ -118,8 +125,7 @@ pub fn plan(replicas: usize, strategy: Strategy, members: &[Member], leaving: us
             let floor = replicas.saturating_sub(unavailable);
             let ready = members.iter().filter(|member| member.ready).count();
             let mut spare = ready.saturating_sub(floor);
-            let mut end: Vec<String> =
-                names(&new[..new.len().saturating_sub(replicas)]);
+            let mut end: Vec<String> = names(&new[..new.len().saturating_sub(replicas)]);
             for member in old {
                 if !member.ready {
                     end.push(member.name.clone());
@@ -162,13 +168,19 @@ mod tests {
     /// Three replicas by default: one above, none below, whatever state the newcomers are in.
     #[test]
     fn rolls_over_one_by_one() {
-        let mut members: Vec<Member> =
-            ["a", "b", "c"].iter().map(|name| member(name, false, true)).collect();
+        let mut members: Vec<Member> = ["a", "b", "c"]
+            .iter()
+            .map(|name| member(name, false, true))
+            .collect();
         for round in 0..3 {
             let first = plan(3, DEFAULT, &members, 0);
             assert_eq!((first.start, first.end.len()), (1, 0), "round {round}");
             members.push(member(&format!("n{round}"), true, false));
-            assert_eq!(plan(3, DEFAULT, &members, 0), Plan::default(), "waits for the newcomer");
+            assert_eq!(
+                plan(3, DEFAULT, &members, 0),
+                Plan::default(),
+                "waits for the newcomer"
+            );
             members.last_mut().unwrap().ready = true;
             let then = plan(3, DEFAULT, &members, 0);
             assert_eq!((then.start, then.end.len()), (0, 1));

@@ -187,7 +187,11 @@ impl Reader<'_> {
     }
 
     fn pod(&mut self, meta: ObjectMeta, spec: PodSpec) -> PodTemplate {
-        if spec.init_containers.as_ref().is_some_and(|all| !all.is_empty()) {
+        if spec
+            .init_containers
+            .as_ref()
+            .is_some_and(|all| !all.is_empty())
+        {
             self.refuse("spec.initContainers", "not run on one machine");
         }
         for (name, set) in [
@@ -196,7 +200,10 @@ impl Reader<'_> {
             ("hostIPC", spec.host_ipc),
         ] {
             if set == Some(true) {
-                self.refuse(format!("spec.{name}"), "a pod has namespaces of its own here");
+                self.refuse(
+                    format!("spec.{name}"),
+                    "a pod has namespaces of its own here",
+                );
             }
         }
         let restart = match spec.restart_policy.as_deref() {
@@ -263,7 +270,10 @@ impl Reader<'_> {
     }
 
     fn config_map(&mut self, field: &str, name: &str, optional: bool) -> Option<ConfigMap> {
-        let map = self.config_maps.get(&Key::new(self.namespace, name)).map(|map| (*map).clone());
+        let map = self
+            .config_maps
+            .get(&Key::new(self.namespace, name))
+            .map(|map| (*map).clone());
         if map.is_none() && !optional {
             let reason = format!("ConfigMap {}/{name} is not in the folder", self.namespace);
             self.refuse(field, reason);
@@ -278,10 +288,15 @@ impl Reader<'_> {
         items: &[(&String, &String)],
         optional: bool,
     ) -> BTreeMap<PathBuf, String> {
-        let Some(map) = self.config_map(field, name, optional) else { return BTreeMap::new() };
+        let Some(map) = self.config_map(field, name, optional) else {
+            return BTreeMap::new();
+        };
         let data = map.data.unwrap_or_default();
         if items.is_empty() {
-            return data.into_iter().map(|(key, text)| (PathBuf::from(key), text)).collect();
+            return data
+                .into_iter()
+                .map(|(key, text)| (PathBuf::from(key), text))
+                .collect();
         }
         let mut files = BTreeMap::new();
         for (key, path) in items {
@@ -303,8 +318,14 @@ impl Reader<'_> {
     ) -> Container {
         let field = format!("spec.containers[{}]", container.name);
         let security = container.security_context.as_ref();
-        let uid = security.and_then(|context| context.run_as_user).or(pod_uid).unwrap_or(0);
-        let gid = security.and_then(|context| context.run_as_group).or(pod_gid).unwrap_or(uid);
+        let uid = security
+            .and_then(|context| context.run_as_user)
+            .or(pod_uid)
+            .unwrap_or(0);
+        let gid = security
+            .and_then(|context| context.run_as_group)
+            .or(pod_gid)
+            .unwrap_or(uid);
         let id = |id: i64| u32::try_from(id).unwrap_or(0);
         if uid == i64::from(PROXY_UID) {
             self.refuse(
@@ -360,7 +381,10 @@ impl Reader<'_> {
         let image = image::find(name);
         let args = container.args.clone().unwrap_or_default();
         let command = container.command.clone().unwrap_or_default();
-        let files = image.as_ref().map(|image| image.files.clone()).unwrap_or_default();
+        let files = image
+            .as_ref()
+            .map(|image| image.files.clone())
+            .unwrap_or_default();
         let stop_by_quit = image.as_ref().is_some_and(|image| image.stop_by_quit);
         let argv = match (command.is_empty(), args.is_empty(), image) {
             (false, _, _) => [command, args].concat(),
@@ -390,10 +414,15 @@ impl Reader<'_> {
             };
             let optional = reference.optional.unwrap_or(false);
             let field = format!("{field}.envFrom");
-            let Some(map) = self.config_map(&field, &reference.name, optional) else { continue };
+            let Some(map) = self.config_map(&field, &reference.name, optional) else {
+                continue;
+            };
             let prefix = source.prefix.unwrap_or_default();
             for (key, text) in map.data.unwrap_or_default() {
-                env.push((format!("{prefix}{key}"), Value::Literal(text.replace('$', "$$"))));
+                env.push((
+                    format!("{prefix}{key}"),
+                    Value::Literal(text.replace('$', "$$")),
+                ));
             }
         }
         env
@@ -404,7 +433,10 @@ impl Reader<'_> {
         for variable in variables {
             let field = format!("{field}.env[{}]", variable.name);
             let Some(source) = variable.value_from else {
-                env.push((variable.name, Value::Literal(variable.value.unwrap_or_default())));
+                env.push((
+                    variable.name,
+                    Value::Literal(variable.value.unwrap_or_default()),
+                ));
                 continue;
             };
             if let Some(reference) = source.field_ref {
@@ -420,7 +452,10 @@ impl Reader<'_> {
                 let items = [(&reference.key, &reference.key)];
                 let files = self.config_map_files(&field, &reference.name, &items, optional);
                 for text in files.into_values() {
-                    env.push((variable.name.clone(), Value::Literal(text.replace('$', "$$"))));
+                    env.push((
+                        variable.name.clone(),
+                        Value::Literal(text.replace('$', "$$")),
+                    ));
                 }
             } else {
                 self.refuse(
@@ -476,7 +511,10 @@ impl Reader<'_> {
         if let Some(exec) = hook.exec {
             return Some(PreStop::Exec(exec.command.unwrap_or_default()));
         }
-        self.refuse(format!("{field}.lifecycle.preStop"), "only sleep and exec are run here");
+        self.refuse(
+            format!("{field}.lifecycle.preStop"),
+            "only sleep and exec are run here",
+        );
         None
     }
 }

@@ -40,7 +40,9 @@ async fn main() -> Result<(), Fault> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let mut servers = tokio::task::JoinSet::new();
     for pair in words.chunks(2) {
-        let [flag, port] = pair else { return Err("a flag has no port".into()) };
+        let [flag, port] = pair else {
+            return Err("a flag has no port".into());
+        };
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port.parse::<u16>()?));
         let listener = TcpListener::bind(address).await?;
         servers.spawn(serve(listener, flag.clone(), echo.clone()));
@@ -67,7 +69,9 @@ async fn serve(listener: TcpListener, flag: String, echo: Arc<Echo>) -> Result<(
 
 async fn bytes(mut stream: TcpStream, greet: Option<Arc<Echo>>) -> std::io::Result<()> {
     if let Some(echo) = greet {
-        stream.write_all(format!("220 {} ready\r\n", echo.pod).as_bytes()).await?;
+        stream
+            .write_all(format!("220 {} ready\r\n", echo.pod).as_bytes())
+            .await?;
     }
     let (mut read, mut write) = stream.split();
     tokio::io::copy(&mut read, &mut write).await?;
@@ -111,9 +115,12 @@ async fn answer(
     let argument: u64 = parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut status = StatusCode::OK;
     match verb {
-        "status" => status = u16::try_from(argument).ok()
-            .and_then(|code| StatusCode::from_u16(code).ok())
-            .unwrap_or(StatusCode::BAD_REQUEST),
+        "status" => {
+            status = u16::try_from(argument)
+                .ok()
+                .and_then(|code| StatusCode::from_u16(code).ok())
+                .unwrap_or(StatusCode::BAD_REQUEST)
+        }
         "delay" => tokio::time::sleep(Duration::from_millis(argument)).await,
         "flaky" if number % argument.max(1) != 0 => status = StatusCode::SERVICE_UNAVAILABLE,
         "bytes" => {

@@ -32,9 +32,15 @@ struct Target {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Fault> {
     let (url, rate) = arguments()?;
-    let rest = url.strip_prefix("http://").ok_or("the URL must begin with http://")?;
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or("the URL must begin with http://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let host = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
     let target = Arc::new(Target {
         host,
         path: format!("/{path}"),
@@ -86,7 +92,10 @@ fn count(report: &mut Report, done: Result<serde_json::Value, Failure>) {
 }
 
 async fn request(target: Arc<Target>, kept_alive: bool) -> Result<serde_json::Value, Failure> {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     let result = match timeout(LIMIT, attempt(&target, kept_alive)).await {
         Ok(Ok(body)) => return Ok(body),
         Ok(Err(fault)) => chain(&*fault),
@@ -101,7 +110,10 @@ async fn request(target: Arc<Target>, kept_alive: bool) -> Result<serde_json::Va
 
 fn chain(fault: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(fault), |fault| fault.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 async fn attempt(target: &Target, kept_alive: bool) -> Result<serde_json::Value, Fault> {
@@ -126,7 +138,10 @@ async fn attempt(target: &Target, kept_alive: bool) -> Result<serde_json::Value,
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         if head.status != 200 {
-            let weft = head.headers.iter().filter(|(name, _)| name.as_str().starts_with("weft"));
+            let weft = head
+                .headers
+                .iter()
+                .filter(|(name, _)| name.as_str().starts_with("weft"));
             return Err(format!("{} {:?}", head.status, weft.collect::<Vec<_>>()).into());
         }
         if kept_alive && open.ready().await.is_ok() {

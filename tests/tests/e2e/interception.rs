@@ -22,8 +22,11 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn strict() -> anyhow::Result<Fixture> {
-    let yaml = shop_yaml()? + &shop::namespace("outside", false) + &shop::client("outside", "client", 1);
-    Ok(Fixture::new().file("shop.yaml", yaml).file("strict.yaml", shop::strict("shop")))
+    let yaml =
+        shop_yaml()? + &shop::namespace("outside", false) + &shop::client("outside", "client", 1);
+    Ok(Fixture::new()
+        .file("shop.yaml", yaml)
+        .file("strict.yaml", shop::strict("shop")))
 }
 
 async fn a_call_to_ones_own_service_works(mesh: &TestMesh) -> anyhow::Result<()> {
@@ -62,7 +65,12 @@ async fn a_server_may_speak_first(mesh: &TestMesh) -> anyhow::Result<()> {
     let pod = mesh.pod("shop", "web").await?;
     let script = "exec 3<>/dev/tcp/web/9025 && timeout 10 head -n 1 <&3 && echo ping >&3 && timeout 10 head -n 1 <&3";
     let output = mesh.run_in("shop/client", &["bash", "-c", script]).await?;
-    assert_eq!(output.out(), format!("220 {} ready\r\nping\n", pod.name), "{}", output.err());
+    assert_eq!(
+        output.out(),
+        format!("220 {} ready\r\nping\n", pod.name),
+        "{}",
+        output.err()
+    );
     let script = "exec 3<>/dev/tcp/web/9000 && echo ping >&3 && timeout 10 head -n 1 <&3";
     let output = mesh.run_in("shop/client", &["bash", "-c", script]).await?;
     assert_eq!(output.out(), "ping\n", "{}", output.err());
@@ -77,8 +85,16 @@ async fn a_direct_pod_address_is_encrypted_and_authorised(mesh: &TestMesh) -> an
     mesh.settled().await?;
     let pod = mesh.pod("shop", "web").await?;
     let url = format!("http://{}:8080/", pod.ips[0]);
-    assert_eq!(mesh.status_of("shop/client", &[&url]).await?, 200, "mTLS goes straight to it");
-    assert_eq!(mesh.status_of("outside/client", &[&url]).await?, 0, "plaintext does not");
+    assert_eq!(
+        mesh.status_of("shop/client", &[&url]).await?,
+        200,
+        "mTLS goes straight to it"
+    );
+    assert_eq!(
+        mesh.status_of("outside/client", &[&url]).await?,
+        0,
+        "plaintext does not"
+    );
     let url = format!("http://[{}]:8080/", pod.ips[1]);
     assert_eq!(mesh.status_of("shop/client", &["-g", &url]).await?, 200);
     assert_eq!(mesh.status_of("outside/client", &["-g", &url]).await?, 0);
@@ -103,14 +119,18 @@ async fn a_probe_works_in_strict_mode_and_exempts_nobody(mesh: &TestMesh) -> any
 async fn nobody_but_the_proxy_bypasses_it(mesh: &TestMesh) -> anyhow::Result<()> {
     mesh.settled().await?;
     let pod = mesh.pod("shop", "client").await?;
-    let rules = mesh.exec("shop", &pod.name, &["nft", "list", "table", "inet", "weft"]).await?;
+    let rules = mesh
+        .exec("shop", &pod.name, &["nft", "list", "table", "inet", "weft"])
+        .await?;
     assert_eq!(rules.code, 0, "{}", rules.err());
     // Without a proxy nothing goes out and nothing comes in.
     let target = mesh.pod("shop", "web").await?;
     let stop = weft_local::info::SignalName::Stop;
     mesh.signal("shop", &pod.name, "weft-proxy", stop).await?;
     let url = format!("http://{}:8080/", target.ips[0]);
-    let status = mesh.status_of("shop/client", &["--max-time", "3", &url]).await?;
+    let status = mesh
+        .status_of("shop/client", &["--max-time", "3", &url])
+        .await?;
     let go_on = weft_local::info::SignalName::Continue;
     mesh.signal("shop", &pod.name, "weft-proxy", go_on).await?;
     assert_eq!(status, 0);
@@ -130,15 +150,25 @@ spec:
   rules:
   - to: [{methods: [GET], paths: [/public*]}]
 ";
-    Ok(Fixture::new().file("shop.yaml", yaml).file("strict.yaml", shop::strict("shop")))
+    Ok(Fixture::new()
+        .file("shop.yaml", yaml)
+        .file("strict.yaml", shop::strict("shop")))
 }
 
 /// A caller with a real certificate of the mesh dials the server's proxy itself and claims bytes
 /// (`weft/tcp`), to slip past a policy that looks into requests.
 async fn a_forged_alpn_does_not_pass_an_l7_policy(mesh: &TestMesh) -> anyhow::Result<()> {
     mesh.settled().await?;
-    assert_eq!(mesh.status_of("shop/client", &["http://web/public"]).await?, 200);
-    assert_eq!(mesh.status_of("shop/client", &["http://web/secret"]).await?, 403);
+    assert_eq!(
+        mesh.status_of("shop/client", &["http://web/public"])
+            .await?,
+        200
+    );
+    assert_eq!(
+        mesh.status_of("shop/client", &["http://web/secret"])
+            .await?,
+        403
+    );
     let server = mesh.pod("shop", "web").await?;
     for alpn in ["weft/tcp", "weft/http1", "h2", "http/1.1", ""] {
         let output = forged(mesh, &format!("{}:8080", server.ips[0]), alpn).await?;
@@ -151,7 +181,11 @@ async fn a_forged_alpn_does_not_pass_an_l7_policy(mesh: &TestMesh) -> anyhow::Re
 /// nothing intercepts.
 async fn forged(mesh: &TestMesh, address: &str, alpn: &str) -> anyhow::Result<String> {
     let client = mesh.pod("shop", "client").await?;
-    let alpn = if alpn.is_empty() { String::new() } else { format!("-alpn {alpn}") };
+    let alpn = if alpn.is_empty() {
+        String::new()
+    } else {
+        format!("-alpn {alpn}")
+    };
     let script = format!(
         "cd /run/weft/state && printf 'GET /secret HTTP/1.1\\r\\nhost: web\\r\\nconnection: close\\r\\n\\r\\n' \
          | timeout 10 openssl s_client -quiet -connect {address} -cert chain.pem -key key.pem {alpn} 2>&1; true"
@@ -162,6 +196,11 @@ async fn forged(mesh: &TestMesh, address: &str, alpn: &str) -> anyhow::Result<St
         uid: 1337,
         ..Default::default()
     };
-    let output = mesh.start(&request).await?.output().await.context("openssl")?;
+    let output = mesh
+        .start(&request)
+        .await?
+        .output()
+        .await
+        .context("openssl")?;
     Ok(output.out())
 }

@@ -23,7 +23,9 @@ fn plain() -> anyhow::Result<Fixture> {
     let yaml = shop::namespace("shop", false)
         + &shop::echo("shop", "web", "v1", 3)?
         + &shop::client("shop", "client", 1);
-    Ok(Fixture::new().file("shop.yaml", yaml).without_control_plane())
+    Ok(Fixture::new()
+        .file("shop.yaml", yaml)
+        .without_control_plane())
 }
 
 fn published() -> anyhow::Result<Fixture> {
@@ -32,12 +34,25 @@ fn published() -> anyhow::Result<Fixture> {
 
 async fn services_have_names_addresses_and_endpoints(mesh: &TestMesh) -> anyhow::Result<()> {
     mesh.settled().await?;
-    for name in ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local"] {
-        let answer = mesh.echo("shop/client", &[&format!("http://{name}/")]).await?;
+    for name in [
+        "web",
+        "web.shop",
+        "web.shop.svc",
+        "web.shop.svc.cluster.local",
+    ] {
+        let answer = mesh
+            .echo("shop/client", &[&format!("http://{name}/")])
+            .await?;
         assert_eq!(answer["version"], "v1", "{name}");
     }
     let answer = mesh.echo("shop/client", &["-6", "http://web/"]).await?;
-    assert!(answer["peer"].as_str().unwrap_or_default().starts_with("[fd00:10:244:"), "{answer}");
+    assert!(
+        answer["peer"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("[fd00:10:244:"),
+        "{answer}"
+    );
     let mut seen = BTreeSet::new();
     for _ in 0..40 {
         let answer = mesh.echo("shop/client", &["http://web/"]).await?;
@@ -45,12 +60,19 @@ async fn services_have_names_addresses_and_endpoints(mesh: &TestMesh) -> anyhow:
     }
     assert_eq!(seen.len(), 3, "every pod gets its share: {seen:?}");
     let unknown = mesh.curl("shop/client", &["http://nobody/"]).await?;
-    assert_eq!(unknown.code, 6, "curl says that the name does not exist: {}", unknown.err());
+    assert_eq!(
+        unknown.code,
+        6,
+        "curl says that the name does not exist: {}",
+        unknown.err()
+    );
     // A pod reaches itself through its own Service, too.
     let own = mesh.pods_of("shop", "web").await?;
     for pod in &own {
         for _ in 0..10 {
-            let output = mesh.exec("shop", &pod.name, &["curl", "-sS", "-m5", "http://web/"]).await?;
+            let output = mesh
+                .exec("shop", &pod.name, &["curl", "-sS", "-m5", "http://web/"])
+                .await?;
             assert_eq!(output.code, 0, "{}", output.err());
         }
     }
@@ -60,7 +82,10 @@ async fn services_have_names_addresses_and_endpoints(mesh: &TestMesh) -> anyhow:
 async fn a_service_is_published_on_the_hosts_loopback(mesh: &TestMesh) -> anyhow::Result<()> {
     mesh.settled().await?;
     let url = format!("http://{}/", mesh.published()[0]);
-    let output = tokio::process::Command::new("curl").args(["-sS", "-m5", &url]).output().await?;
+    let output = tokio::process::Command::new("curl")
+        .args(["-sS", "-m5", &url])
+        .output()
+        .await?;
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!(answer["version"], "v1");
     Ok(())
@@ -78,24 +103,42 @@ async fn a_deployment_is_rolled_over_and_scaled(mesh: &TestMesh) -> anyhow::Resu
     };
     mesh.write("shop.yaml", &yaml("v2", 3)?)?;
     mesh.wait_for(LIMIT, "rolled over", |status| {
-        status.settled && status.pods.iter().all(|pod| pod.labels.get("version") != Some(&"v1".to_owned()))
+        status.settled
+            && status
+                .pods
+                .iter()
+                .all(|pod| pod.labels.get("version") != Some(&"v1".to_owned()))
     })
     .await?;
     let after = addresses(mesh).await?;
     assert!(before.is_disjoint(&after), "{before:?} {after:?}");
     mesh.write("shop.yaml", &yaml("v2", 1)?)?;
-    mesh.wait_for(LIMIT, "scaled down", |status| status.settled && status.pods.len() == 2).await?;
-    mesh.restart("shop", "web").await?;
-    mesh.wait_for(LIMIT, "restarted", |status| {
-        status.settled && status.pods.iter().all(|pod| !after.contains(&pod.ips[0]) || pod.deployment.as_deref() == Some("client"))
+    mesh.wait_for(LIMIT, "scaled down", |status| {
+        status.settled && status.pods.len() == 2
     })
     .await?;
-    assert_eq!(mesh.echo("shop/client", &["http://web/"]).await?["version"], "v2");
+    mesh.restart("shop", "web").await?;
+    mesh.wait_for(LIMIT, "restarted", |status| {
+        status.settled
+            && status.pods.iter().all(|pod| {
+                !after.contains(&pod.ips[0]) || pod.deployment.as_deref() == Some("client")
+            })
+    })
+    .await?;
+    assert_eq!(
+        mesh.echo("shop/client", &["http://web/"]).await?["version"],
+        "v2"
+    );
     Ok(())
 }
 
 async fn addresses(mesh: &TestMesh) -> anyhow::Result<BTreeSet<std::net::IpAddr>> {
-    Ok(mesh.pods_of("shop", "web").await?.iter().map(|pod| pod.ips[0]).collect())
+    Ok(mesh
+        .pods_of("shop", "web")
+        .await?
+        .iter()
+        .map(|pod| pod.ips[0])
+        .collect())
 }
 
 async fn a_crashed_container_is_started_again(mesh: &TestMesh) -> anyhow::Result<()> {
@@ -146,14 +189,26 @@ spec:
   selector: {app: nginx}
   ports: [{port: 80}]
 ";
-    Ok(Fixture::new().file("nginx.yaml", yaml).without_control_plane())
+    Ok(Fixture::new()
+        .file("nginx.yaml", yaml)
+        .without_control_plane())
 }
 
 async fn nginx_runs_as_any_tutorial_has_it(mesh: &TestMesh) -> anyhow::Result<()> {
     mesh.settled().await?;
     // Without a readiness probe a pod is ready before nginx listens; curl says when it does.
     let output = mesh
-        .curl("default/client", &["--retry", "20", "--retry-connrefused", "--retry-delay", "1", "http://nginx/"])
+        .curl(
+            "default/client",
+            &[
+                "--retry",
+                "20",
+                "--retry-connrefused",
+                "--retry-delay",
+                "1",
+                "http://nginx/",
+            ],
+        )
         .await?;
     assert_eq!(output.out(), "hello from a ConfigMap", "{}", output.err());
     Ok(())

@@ -65,8 +65,10 @@ spec:
 
 /// A Service for `weft-echo` pods with these labels.
 pub fn service(namespace: &str, name: &str, labels: &[(&str, &str)]) -> String {
-    let selector: Vec<String> =
-        labels.iter().map(|(label, value)| format!("{label}: {value}")).collect();
+    let selector: Vec<String> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}: {value}"))
+        .collect();
     format!(
         "
 ---

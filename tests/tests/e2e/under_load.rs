@@ -32,12 +32,16 @@ fn shop() -> anyhow::Result<Fixture> {
     let yaml = shop::namespace("shop", true)
         + &shop::echo("shop", "web", "v1", 3)?
         + &shop::client("shop", "client", 4);
-    Ok(Fixture::new().file("shop.yaml", yaml).file("strict.yaml", shop::strict("shop")))
+    Ok(Fixture::new()
+        .file("shop.yaml", yaml)
+        .file("strict.yaml", shop::strict("shop")))
 }
 
 fn versions() -> anyhow::Result<Fixture> {
     let yaml = two_versions()? + &shop::client("shop", "client", 4);
-    Ok(Fixture::new().file("shop.yaml", yaml).file("route.yaml", weights(100, 0)))
+    Ok(Fixture::new()
+        .file("shop.yaml", yaml)
+        .file("route.yaml", weights(100, 0)))
 }
 
 fn short_lived() -> anyhow::Result<Fixture> {
@@ -47,8 +51,12 @@ fn short_lived() -> anyhow::Result<Fixture> {
 /// Load on `http://web/` from all client pods, and when it began.
 async fn load(mesh: &TestMesh) -> anyhow::Result<(Load, Instant)> {
     mesh.settled().await?;
-    let pods: Vec<String> =
-        mesh.pods_of("shop", "client").await?.into_iter().map(|pod| pod.name).collect();
+    let pods: Vec<String> = mesh
+        .pods_of("shop", "client")
+        .await?
+        .into_iter()
+        .map(|pod| pod.name)
+        .collect();
     let began = Instant::now();
     let program = program("weft-load")?;
     let load = Load::start(mesh, &program, "shop", &pods, "http://web/", RATE).await?;
@@ -69,14 +77,25 @@ async fn nothing_fails_while_replicas_roll_over(mesh: &TestMesh) -> anyhow::Resu
     let before = addresses(mesh.pods_of("shop", "web").await?);
     mesh.restart("shop", "web").await?;
     mesh.wait_for(3 * LIMIT, "rolled over", |status| {
-        let web = status.pods.iter().filter(|pod| pod.deployment.as_deref() == Some("web"));
+        let web = status
+            .pods
+            .iter()
+            .filter(|pod| pod.deployment.as_deref() == Some("web"));
         status.settled && web.flat_map(|pod| &pod.ips).all(|ip| !before.contains(ip))
     })
     .await?;
     let after = addresses(mesh.pods_of("shop", "web").await?);
-    assert!(before.is_disjoint(&after) && after.len() == 6, "{before:?} {after:?}");
+    assert!(
+        before.is_disjoint(&after) && after.len() == 6,
+        "{before:?} {after:?}"
+    );
     let report = judge(load, began).await?;
-    assert_eq!(report.by_pod.len(), 6, "old and new pods answered: {:?}", report.by_pod);
+    assert_eq!(
+        report.by_pod.len(),
+        6,
+        "old and new pods answered: {:?}",
+        report.by_pod
+    );
     Ok(())
 }
 
@@ -90,26 +109,9 @@ async fn nothing_fails_while_the_control_plane_is_killed(mesh: &TestMesh) -> any
         })
         .await?;
     assert_ne!(after.control_plane_pid, before);
-    every_proxy_is_connected(mesh).await?;
+    mesh.connected().await?;
     judge(load, began).await?;
     Ok(())
-}
-
-/// Waits until the control plane knows as many proxies as there are meshed pods.
-async fn every_proxy_is_connected(mesh: &TestMesh) -> anyhow::Result<()> {
-    let wanted = mesh.status().await?.pods.iter().filter(|pod| pod.meshed).count();
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let answer = mesh.control_plane_admin_request(Method::GET, "/v1/proxies").await;
-        let body = answer.map(|(_, body)| body).unwrap_or_default();
-        let status: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-        let connected = status["proxies"].as_array().map_or(0, Vec::len);
-        if connected == wanted {
-            return Ok(());
-        }
-        anyhow::ensure!(Instant::now() < deadline, "{connected} of {wanted} proxies: {body}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn weights(v1: u32, v2: u32) -> String {
@@ -131,8 +133,14 @@ async fn nothing_fails_while_weights_change_twenty_times(mesh: &TestMesh) -> any
     let (load, began) = load(mesh).await?;
     for step in 1..=20u32 {
         let share = step * 5;
-        mesh.write("route.yaml", &weights(100 - share, share))?;
-        mesh.in_force("HTTPRoute", "shop", "web").await?;
+        mesh.save(
+            "route.yaml",
+            &weights(100 - share, share),
+            "HTTPRoute",
+            "shop",
+            "web",
+        )
+        .await?;
         let got = share_of_v2(mesh, 200).await?;
         let tolerance = 15.0;
         assert!(
@@ -148,30 +156,65 @@ async fn nothing_fails_while_weights_change_twenty_times(mesh: &TestMesh) -> any
 /// Percent of so many calls from one client that version v2 answered.
 async fn share_of_v2(mesh: &TestMesh, count: u32) -> anyhow::Result<f64> {
     let url = format!("http://web/[1-{count}]");
-    let output = mesh.curl("shop/client", &["--max-time", "60", &url]).await?;
-    let v2 = output.out().lines().filter(|line| line.contains("\"version\":\"v2\"")).count();
+    let output = mesh
+        .curl("shop/client", &["--max-time", "60", &url])
+        .await?;
+    let v2 = output
+        .out()
+        .lines()
+        .filter(|line| line.contains("\"version\":\"v2\""))
+        .count();
     Ok(100.0 * f64::from(u32::try_from(v2)?) / f64::from(count))
 }
 
-async fn nothing_fails_while_certificates_and_the_root_rotate(mesh: &TestMesh) -> anyhow::Result<()> {
+async fn nothing_fails_while_certificates_and_the_root_rotate(
+    mesh: &TestMesh,
+) -> anyhow::Result<()> {
     let (load, began) = load(mesh).await?;
-    let pods: Vec<_> = mesh.status().await?.pods.into_iter().filter(|pod| pod.meshed).collect();
+    let pods: Vec<_> = mesh
+        .status()
+        .await?
+        .pods
+        .into_iter()
+        .filter(|pod| pod.meshed)
+        .collect();
     let mut serials: Vec<BTreeSet<String>> = vec![BTreeSet::new(); pods.len()];
     let deadline = Instant::now() + 2 * LIMIT;
     let mut rotation = None;
     while serials.iter().any(|seen| seen.len() < 3) || rotation.as_deref() != Some("done") {
         for (pod, seen) in pods.iter().zip(&mut serials) {
-            let (_, body) = mesh.proxy_admin(&pod.namespace, &pod.name, Method::GET, "/config").await?;
+            let (_, body) = mesh
+                .proxy_admin(&pod.namespace, &pod.name, Method::GET, "/config")
+                .await?;
             let config: serde_json::Value = serde_json::from_slice(&body)?;
             seen.extend(config["certificate"]["serial"].as_str().map(str::to_owned));
         }
-        let method = if rotation.is_none() { Method::POST } else { Method::GET };
-        let (status, body) = mesh.control_plane_admin_request(method, "/v1/rotate-root").await?;
-        anyhow::ensure!((200..300).contains(&status), "rotating the root: {status} {body}");
+        let method = if rotation.is_none() {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let (status, body) = mesh
+            .control_plane_admin_request(method, "/v1/rotate-root")
+            .await?;
+        anyhow::ensure!(
+            (200..300).contains(&status),
+            "rotating the root: {status} {body}"
+        );
         let answer: serde_json::Value = serde_json::from_str(&body)?;
         let stable = answer["phase"] == "stable";
-        rotation = Some(if rotation.is_some() && stable { "done" } else { "going on" }.to_owned());
-        anyhow::ensure!(Instant::now() < deadline, "serials {serials:?}, rotation {body}");
+        rotation = Some(
+            if rotation.is_some() && stable {
+                "done"
+            } else {
+                "going on"
+            }
+            .to_owned(),
+        );
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "serials {serials:?}, rotation {body}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     judge(load, began).await?;

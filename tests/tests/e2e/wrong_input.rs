@@ -1,6 +1,6 @@
 //! What is wrong is named, and hurts nobody else.
 
-use weft_tests::fixture::{Fixture, LIMIT, TestMesh};
+use weft_tests::fixture::{Fixture, TestMesh};
 use weft_tests::runner::Test;
 use weft_tests::test;
 
@@ -17,7 +17,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn meshed() -> anyhow::Result<Fixture> {
-    let yaml = shop_yaml()? + &shop::namespace("outside", false) + &shop::client("outside", "client", 1);
+    let yaml =
+        shop_yaml()? + &shop::namespace("outside", false) + &shop::client("outside", "client", 1);
     Ok(Fixture::new().file("shop.yaml", yaml))
 }
 
@@ -30,7 +31,7 @@ async fn bad_files_are_named_and_change_nothing(mesh: &TestMesh) -> anyhow::Resu
     };
     let cases = [
         ("not YAML", "a: [".to_owned(), "bad.yaml:"),
-        ("an unknown field", route("  rulez: []\n"), "rulez"),
+        ("an unknown field", route("  rulez: []\n  rules: [{backendRefs: [{name: web, port: 80}]}]\n"), "rulez"),
         (
             "an unknown kind",
             "apiVersion: mesh.weft.dev/v1alpha1\nkind: AuthorisationPolicy\nmetadata: {name: x}\n".to_owned(),
@@ -43,7 +44,13 @@ async fn bad_files_are_named_and_change_nothing(mesh: &TestMesh) -> anyhow::Resu
         ),
         (
             "a weight that is too large",
-            route("  rules: [{backendRefs: [{name: web, port: 80, weight: 1000001}]}]\n"),
+            route(
+                "  rules:
+  - backendRefs: [{name: web, port: 80}]
+  - matches: [{path: {value: /heavy}}]
+    backendRefs: [{name: web, port: 80, weight: 1000001}]
+",
+            ),
             "weight",
         ),
         (
@@ -54,30 +61,32 @@ async fn bad_files_are_named_and_change_nothing(mesh: &TestMesh) -> anyhow::Resu
     ];
     for (what, yaml, named) in cases {
         mesh.write("bad.yaml", &yaml)?;
-        let deadline = tokio::time::Instant::now() + LIMIT;
-        loop {
-            let (_, findings) = mesh.control_plane_admin_request(http::Method::GET, "/v1/diagnostics").await?;
-            if findings.contains("bad.yaml") && findings.contains(named) {
-                break;
-            }
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "{what} is not named: {findings}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        let is_named = async || {
+            let findings = diagnostics(mesh).await?;
+            Ok(findings.contains("bad.yaml") && findings.contains(named))
+        };
+        mesh.until(&format!("{what} is named"), is_named).await?;
         if what != "a missing Service" {
-            assert_eq!(mesh.status_of("shop/client", &["http://web/"]).await?, 200, "{what}");
+            assert_eq!(
+                mesh.status_of("shop/client", &["http://web/"]).await?,
+                200,
+                "{what}"
+            );
         }
         mesh.remove("bad.yaml")?;
-        let gone = |findings: &str| !findings.contains("bad.yaml");
-        loop {
-            let (_, findings) = mesh.control_plane_admin_request(http::Method::GET, "/v1/diagnostics").await?;
-            if gone(&findings) {
-                break;
-            }
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "{what} is still named: {findings}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        let is_forgotten = async || Ok(!diagnostics(mesh).await?.contains("bad.yaml"));
+        mesh.until(&format!("{what} is forgotten"), is_forgotten)
+            .await?;
     }
     Ok(())
+}
+
+async fn diagnostics(mesh: &TestMesh) -> anyhow::Result<String> {
+    let path = "/v1/diagnostics";
+    Ok(mesh
+        .control_plane_admin_request(http::Method::GET, path)
+        .await?
+        .1)
 }
 
 async fn garbage_on_every_port_hurts_nobody(mesh: &TestMesh) -> anyhow::Result<()> {
@@ -91,10 +100,12 @@ async fn garbage_on_every_port_hurts_nobody(mesh: &TestMesh) -> anyhow::Result<(
              printf '\\x16\\x03\\x01\\x02\\x00\\x01\\x00' | timeout 3 nc -N {target} >/dev/null; \
              printf 'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\nrubbish-rubbish' | timeout 3 nc -N {target} >/dev/null; true"
         );
-        mesh.run_in("outside/client", &["bash", "-c", &script]).await?;
+        mesh.run_in("outside/client", &["bash", "-c", &script])
+            .await?;
     }
     let script = "head -c 4096 /dev/urandom | timeout 3 nc -N 10.244.0.1 15010 >/dev/null; true";
-    mesh.run_in("outside/client", &["bash", "-c", script]).await?;
+    mesh.run_in("outside/client", &["bash", "-c", script])
+        .await?;
     assert_eq!(mesh.status_of("shop/client", &["http://web/"]).await?, 200);
     let status = mesh.status().await?;
     assert_eq!(status.control_plane_starts, 1);
@@ -109,7 +120,11 @@ async fn oversized_headers_are_refused_alone(mesh: &TestMesh) -> anyhow::Result<
     let script = "head -c 1000000 /dev/zero | tr '\\0' a > /tmp/h; (printf 'x-large: '; cat /tmp/h) > /tmp/header; \
                   curl -s -m 10 -o /dev/null -w '%{http_code}' -H @/tmp/header http://web/";
     let output = mesh.run_in("shop/client", &["bash", "-c", script]).await?;
-    assert!(["431", "400", "000"].contains(&output.out().as_str()), "{}", output.out());
+    assert!(
+        ["431", "400", "000"].contains(&output.out().as_str()),
+        "{}",
+        output.out()
+    );
     assert_eq!(mesh.status_of("shop/client", &["http://web/"]).await?, 200);
     Ok(())
 }
