@@ -9,7 +9,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use weft_proxy_net::Drain;
 
 use crate::body::{Body, BodyError};
 use crate::head;
+use crate::own_wakes::OwnWakes;
 use crate::pump::{Pump, PumpError};
 
 /// Who is at the other end.
@@ -119,7 +120,8 @@ where
     let mut said = false;
     let mut carried = false;
     let mut resets = Resets::new();
-    poll_fn(|cx| {
+    let own_wakes = OwnWakes::new();
+    let mut turn = |cx: &mut Context<'_>| {
         loop {
             while let Poll::Ready(Some(ended)) = Pin::new(&mut streams).poll_next(cx) {
                 // On a hop they are many clients' resets, each limited where it entered the mesh.
@@ -146,8 +148,8 @@ where
             cx.waker().wake_by_ref();
         }
         Poll::Pending
-    })
-    .await
+    };
+    poll_fn(|cx| own_wakes.turns(cx, &mut turn)).await
 }
 
 /// One stream: waits for the answer, or for the client to reset it, and writes the answer.

@@ -25,6 +25,7 @@ mod http2_server;
 mod inbound;
 mod kept_head;
 mod outbound;
+mod own_wakes;
 mod plan;
 mod pool;
 mod pump;
