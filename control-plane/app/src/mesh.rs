@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use weft_compile::{Compiler, Settings, Snapshot};
-use weft_identity::PodRef;
-use weft_model::{Change, Kind, Object, ObjectKey, Severity, Spec};
-use weft_source::{Batch, Diagnostic, FolderSource, Locator};
+use weft_identity::{PodRef, TrustDomain};
+use weft_model::{Change, FieldPath, Kind, Object, ObjectKey, Severity, Spec, Subject};
+use weft_source::{Batch, Diagnostic, FolderSource, Locator, Refresher};
 use weft_xds::{Epoch, Server};
 
 use crate::coalescer::Coalescer;
@@ -28,6 +28,9 @@ pub(crate) struct Mesh {
     server: Server,
     /// Counts what was taken in.
     changed: watch::Sender<u64>,
+    /// The number of the last batch that is compiled and published.
+    published: watch::Sender<u64>,
+    refresher: OnceLock<Refresher>,
 }
 
 struct State {
@@ -51,6 +54,8 @@ impl Mesh {
             }),
             server,
             changed: watch::Sender::new(0),
+            published: watch::Sender::new(0),
+            refresher: OnceLock::new(),
         }
     }
 
@@ -61,30 +66,50 @@ impl Mesh {
     /// Takes in what the source lists first; streams are served from then on.
     pub fn open(&self, batch: Batch) {
         self.state().take_diagnostics(&batch);
-        self.take_in(batch.changes);
+        self.take_in(batch.changes, batch.number);
     }
 
     /// Follows the source until it ends.
     pub async fn follow(&self, mut source: FolderSource) {
+        // Set once: there is one source.
+        let _ = self.refresher.set(source.refresher());
         let mut waiting = Coalescer::default();
+        let mut number = 0;
         loop {
             let due = waiting.due();
             let timer = sleep_until(due.unwrap_or_else(Instant::now));
             tokio::select! {
                 batch = source.next() => match batch {
                     Some(batch) => {
+                        number = batch.number;
                         self.state().take_diagnostics(&batch);
-                        waiting.add(batch.changes, Instant::now());
+                        if due.is_none() && batch.changes.is_empty() {
+                            self.published.send_replace(number);
+                        } else {
+                            waiting.add(batch.changes, Instant::now());
+                        }
                     }
                     None => return,
                 },
-                () = timer, if due.is_some() => self.take_in(waiting.take()),
+                () = timer, if due.is_some() => self.take_in(waiting.take(), number),
             }
         }
     }
 
+    /// Returns when everything that is written at the call is published.
+    pub async fn catch_up(&self) {
+        let mut published = self.published.subscribe();
+        let Some(refresher) = self.refresher.get() else {
+            return;
+        };
+        if let Some(number) = refresher.refresh().await {
+            // An error means that this mesh is being dropped.
+            let _ = published.wait_for(|published| *published >= number).await;
+        }
+    }
+
     /// Compiles and publishes.
-    fn take_in(&self, changes: Vec<Change>) {
+    fn take_in(&self, changes: Vec<Change>, number: u64) {
         let mut state = self.state();
         let renewed = state.renewed(&changes);
         let gone = changes.iter().filter_map(|change| match change {
@@ -106,6 +131,7 @@ impl Mesh {
         tracing::debug!(%epoch, changed = delta.changed.len(), removed = delta.removed.len(), "published");
         drop(state);
         self.changed.send_modify(|count| *count += 1);
+        self.published.send_replace(number);
     }
 
     /// Changes whenever an answer of this may.
@@ -147,6 +173,11 @@ impl Mesh {
         Kind::ALL.into_iter().map(count).collect()
     }
 
+    /// The trust domain of all pods.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.state().compiler.snapshot().trust_domain().clone()
+    }
+
     /// The newest snapshot.
     pub fn snapshot(&self) -> Snapshot {
         self.state().compiler.snapshot().clone()
@@ -162,17 +193,21 @@ impl Mesh {
         findings
     }
 
-    /// What keeps an object, as it is written now, from being read: errors of the source.
+    /// What keeps an object, as it is written now, from being read: errors of the source in it, or
+    /// in its file as a whole.
     pub fn unreadable(&self, key: &ObjectKey) -> Vec<Finding> {
         let state = self.state();
+        let object = Subject::from(key);
+        let place = state.locator.place(&object, &FieldPath::default());
+        let file = place.map(|place| place.file);
         let of_object = |diagnostic: &&Diagnostic| {
-            let subject = diagnostic.subject.as_ref();
-            diagnostic.severity == Severity::Error
-                && subject.is_some_and(|subject| {
-                    *subject.kind == *key.kind.as_str()
-                        && subject.namespace == key.namespace
-                        && subject.name == key.name
-                })
+            let about = match &diagnostic.subject {
+                Some(subject) => *subject == object,
+                None => {
+                    file.is_some() && diagnostic.place.as_ref().map(|p| &p.file) == file.as_ref()
+                }
+            };
+            about && diagnostic.severity == Severity::Error
         };
         let diagnostics = state.source_diagnostics.iter().filter(of_object);
         diagnostics.map(Finding::from).collect()

@@ -14,8 +14,6 @@ use weft_xds::{Epoch, Progress};
 use super::{Admin, Failure, Refusal};
 use crate::findings::Finding;
 
-/// A file that was just written is read within this time.
-const APPEARS: Duration = Duration::from_secs(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -69,23 +67,13 @@ pub(super) async fn wait(
         .timeout
         .map_or(DEFAULT_TIMEOUT, Duration::from_millis);
     let deadline = Instant::now() + patience.min(LONGEST_TIMEOUT);
-    let epoch = appears(&admin, &key, deadline).await?;
+    // What was written before the question counts, even if it has not been noticed yet.
+    let _ = timeout_at(deadline, admin.mesh.catch_up()).await;
+    let Some(epoch) = admin.mesh.epoch_of(&key) else {
+        let message = format!("there is no {key} in the sources");
+        return Err(Failure(StatusCode::NOT_FOUND, message));
+    };
     Ok(Json(confirmed(&admin, &key, epoch, deadline).await))
-}
-
-/// The object's epoch, once there is such an object.
-async fn appears(admin: &Admin, key: &ObjectKey, deadline: Instant) -> Result<Epoch, Failure> {
-    let mut changed = admin.mesh.changed();
-    let deadline = deadline.min(Instant::now() + APPEARS);
-    loop {
-        if let Some(epoch) = admin.mesh.epoch_of(key) {
-            return Ok(epoch);
-        }
-        if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
-            let message = format!("there is no {key} in the sources");
-            return Err(Failure(StatusCode::NOT_FOUND, message));
-        }
-    }
 }
 
 /// Waits until everyone has confirmed the object's newest epoch, which may rise meanwhile.

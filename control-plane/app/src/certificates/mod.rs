@@ -156,10 +156,12 @@ impl Certificates {
                 "the connection comes from {address}, which is no address of pod {pod}"
             )));
         }
-        let trust_domain = self.mesh.snapshot().trust_domain().clone();
-        SpiffeId::new(&trust_domain, pod.namespace(), &facts.service_account).map_err(|error| {
-            Status::failed_precondition(format!("pod {pod} has no identity: {error}"))
-        })
+        SpiffeId::new(
+            &self.mesh.trust_domain(),
+            pod.namespace(),
+            &facts.service_account,
+        )
+        .map_err(|error| Status::failed_precondition(format!("pod {pod} has no identity: {error}")))
     }
 }
 

@@ -79,13 +79,14 @@ async fn an_edit_reaches_a_subscriber_and_is_confirmed() {
     let service: mesh::Service = proxy.accepted().await.unwrap();
     assert_eq!(service.ports[0].port, 80);
 
+    // Asked right after the edit: what counts is what is written now.
     running.write("objects.yaml", &OBJECTS.replace("port: 80,", "port: 81,"));
+    let wait = "/v1/wait?kind=service&namespace=shop&name=web&timeout=";
+    let answer = running.json(&format!("{wait}2000")).await;
+    assert_eq!(answer["confirmed"], false);
     let response = proxy.response().await.unwrap();
     let service: mesh::Service = body(&response).unwrap();
     assert_eq!(service.ports[0].port, 81);
-    let wait = "/v1/wait?kind=service&namespace=shop&name=web&timeout=";
-    let answer = running.json(&format!("{wait}1")).await;
-    assert_eq!(answer["confirmed"], false);
     assert_eq!(answer["lagging"][0], "shop/web-1");
     proxy.accept(&response).await;
     let answer = running.json(&format!("{wait}30000")).await;
@@ -171,6 +172,28 @@ async fn a_broken_file_changes_nothing_and_is_named() {
     let answer = running.json(wait).await;
     assert_eq!(answer["confirmed"], false);
     assert_eq!(answer["diagnostics"].as_array().unwrap().len(), 1);
+
+    running.write("objects.yaml", "{");
+    let answer = running.json(wait).await;
+    assert_eq!(answer["confirmed"], false);
+    assert_eq!(answer["diagnostics"][0]["reason"], "UnreadableYAML");
+    running.write("objects.yaml", OBJECTS);
+    assert_eq!(running.json(wait).await["confirmed"], true);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_it_began_with() {
+    let running = Running::start_with(OBJECTS, &["--leaf-lifetime", "3s"]).await;
+    let client = running.joined().await;
+    let mut proxy = client
+        .stream("shop/web-1", Kind::MeshConfig, &["default"])
+        .await
+        .unwrap();
+    let _: mesh::MeshConfig = proxy.accepted().await.unwrap();
+    let ended = proxy.response().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert!(ended.message().contains("expired"), "{ended}");
     running.stop().await;
 }
 
