@@ -4,6 +4,7 @@
 //! know) and what cannot be seen (HTTP, where the bytes are opaque). An ALLOW takes unknown as no match and
 //! a DENY as a match, so that nothing unknown ever widens access (Kleene's strong logic).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -89,8 +90,13 @@ pub enum Condition {
     Port(u16),
     /// The method.
     Method(StringMatch),
-    /// The normalised path, without the query.
-    Path(StringMatch),
+    /// The path without the query, see [`Condition::path`].
+    Path {
+        /// Compared with the normalised path.
+        normalized: StringMatch,
+        /// Compared with the reading in which encoded slashes separate nothing, where there is one.
+        literal: StringMatch,
+    },
     /// A header; None: it is there.
     Header(HeaderName, Option<StringMatch>),
     /// The host without its port, in lower case.
@@ -100,15 +106,21 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// A condition on the path. An exact one is normalised, so that it can match at all.
+    /// A condition on the path. An exact one is normalised, so that it can match at all. A path with encoded
+    /// slashes has two readings; where they do not agree, the condition is unknown.
     pub fn path(value: StringMatch) -> Self {
-        Self::Path(match value {
-            StringMatch::Exact(exact) => StringMatch::Exact(match path::normalize(&exact) {
-                Ok(normal) => normal.into_owned(),
-                Err(_) => exact,
-            }),
-            other => other,
-        })
+        let StringMatch::Exact(exact) = value else {
+            return Self::Path {
+                normalized: value.clone(),
+                literal: value,
+            };
+        };
+        let normalized = path::normalize(&exact).map_or(exact.clone(), Cow::into_owned);
+        let literal = path::literal(&exact).unwrap_or_else(|| normalized.clone());
+        Self::Path {
+            normalized: StringMatch::Exact(normalized),
+            literal: StringMatch::Exact(literal),
+        }
     }
 
     /// A condition on a header.
@@ -147,10 +159,10 @@ impl Condition {
             Self::Method(value) => {
                 over(&|facts| value.matches(facts.request.method.as_str()).into())
             }
-            Self::Path(value) => over(&|facts| match facts.path {
-                Some(path) => value.matches(path).into(),
-                None => Truth::Unknown,
-            }),
+            Self::Path {
+                normalized,
+                literal,
+            } => over(&|facts| facts.path_matches(normalized, literal)),
             Self::Header(name, value) => over(&|facts| header(facts.request, name, value.as_ref())),
             Self::Host(value) => over(&|facts| value.matches(facts.host).into()),
             Self::Unreadable => Truth::Unknown,
@@ -163,16 +175,35 @@ pub(crate) struct HttpFacts<'a> {
     request: &'a RequestView<'a>,
     /// Normalised; None where it has no safe reading.
     path: Option<&'a str>,
+    /// Another reading of the path, if there is one.
+    literal: Option<&'a str>,
     /// Lower case, without port; empty where there is none.
     host: &'a str,
 }
 
 impl<'a> HttpFacts<'a> {
-    pub(crate) fn new(request: &'a RequestView<'a>, path: Option<&'a str>, host: &'a str) -> Self {
+    pub(crate) fn new(
+        request: &'a RequestView<'a>,
+        path: Option<&'a str>,
+        literal: Option<&'a str>,
+        host: &'a str,
+    ) -> Self {
         Self {
             request,
             path,
+            literal,
             host,
+        }
+    }
+
+    fn path_matches(&self, normalized: &StringMatch, literal: &StringMatch) -> Truth {
+        let Some(path) = self.path else {
+            return Truth::Unknown;
+        };
+        let matches = normalized.matches(path);
+        match self.literal {
+            Some(other) if literal.matches(other) != matches => Truth::Unknown,
+            _ => matches.into(),
         }
     }
 }

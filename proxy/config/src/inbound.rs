@@ -157,7 +157,8 @@ impl Inbound {
         }
         let path = path::normalize(request.path).ok();
         let host = request.host.map_or(Cow::Borrowed(""), bare_host);
-        let facts = HttpFacts::new(request, path.as_deref(), &host);
+        let literal = path::literal(request.path);
+        let facts = HttpFacts::new(request, path.as_deref(), literal.as_deref(), &host);
         self.decide(peer, Some(&facts), Stage::Final)
     }
 

@@ -4,6 +4,9 @@
 //! goes further where servers disagree: `\`, `%5C` and `%2F` count as `/`, repeated slashes as one. What no
 //! two servers read alike (NUL, overlong UTF-8, broken escapes, `..;x`) is refused. An escape is undone
 //! once: `%252e` stays what it is. Normalising twice changes nothing.
+//!
+//! A server may as well take `%2F` for a character of a name. [`literal`] is that reading, for those who
+//! must be right either way.
 
 use std::borrow::Cow;
 
@@ -42,9 +45,35 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, BadPath> {
     if !path.starts_with(['/', '\\']) {
         return Err(BadPath::NotAbsolute);
     }
-    let decoded = decode(path)?;
+    let decoded = decode(path, Slashes::Separate)?;
     check_overlong(&decoded)?;
     remove_dots(&decoded).map(Cow::Owned)
+}
+
+/// The other reading of a path with encoded slashes or backslashes: they are part of a name and separate
+/// nothing. None: there is no other reading, or none that is safe.
+pub fn literal(path: &str) -> Option<String> {
+    let is_ambiguous = path.contains('\\')
+        || path.as_bytes().windows(3).any(|escape| {
+            matches!(
+                escape,
+                [b'%', b'2', b'f' | b'F'] | [b'%', b'5', b'c' | b'C']
+            )
+        });
+    if !is_ambiguous || !path.starts_with('/') {
+        return None;
+    }
+    let decoded = decode(path, Slashes::Stay).ok()?;
+    remove_dots(&decoded).ok()
+}
+
+/// What an encoded slash or a backslash is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slashes {
+    /// A slash like any other.
+    Separate,
+    /// A character of a name.
+    Stay,
 }
 
 /// Whether there is plainly nothing to do; a path that this does not recognise may still be normal.
@@ -66,14 +95,15 @@ fn is_normal(path: &[u8]) -> bool {
     })
 }
 
-/// Undoes the escapes of unreserved characters and slashes, upper-cases the others, turns `\` into `/`.
+/// Undoes the escapes of unreserved characters, and of slashes if they separate; upper-cases the others.
 /// What is left escaped keeps its `%`; all else is the character itself.
-fn decode(path: &str) -> Result<String, BadPath> {
+fn decode(path: &str, slashes: Slashes) -> Result<String, BadPath> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path.chars();
     while let Some(c) = rest.next() {
         match c {
-            '\\' => out.push('/'),
+            '\\' if slashes == Slashes::Separate => out.push('/'),
+            '\\' => out.push_str("%5C"),
             '#' | '?' => return Err(BadPath::Delimiter),
             c if c.is_control() => return Err(BadPath::Control),
             '%' => {
@@ -85,7 +115,7 @@ fn decode(path: &str) -> Result<String, BadPath> {
                 let byte = (digit()? << 4 | digit()?) as u8;
                 match byte {
                     0 => return Err(BadPath::Control),
-                    b'/' | b'\\' => out.push('/'),
+                    b'/' | b'\\' if slashes == Slashes::Separate => out.push('/'),
                     byte if is_unreserved(byte) => out.push(char::from(byte)),
                     byte => {
                         out.push('%');

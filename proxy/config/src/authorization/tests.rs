@@ -39,7 +39,13 @@ fn with_request(condition: &Condition, headers: &HeaderMap, path: &str) -> Truth
         host: Some("Shop.example:8080"),
     };
     let normal = path::normalize(path).ok();
-    let facts = HttpFacts::new(&request, normal.as_deref(), "shop.example");
+    let literal = path::literal(path);
+    let facts = HttpFacts::new(
+        &request,
+        normal.as_deref(),
+        literal.as_deref(),
+        "shop.example",
+    );
     let web = id("shop", "web");
     condition.holds(&peer(Some(&web)), Some(&facts))
 }
@@ -126,16 +132,43 @@ fn the_logic_is_kleenes() {
 fn requests_are_compared_in_their_one_form() {
     let headers = HeaderMap::new();
     let path = Condition::path(exact("/admin"));
-    assert_eq!(
-        with_request(&path, &headers, "/x/..%2f%61dmin"),
-        Truth::True
-    );
+    assert_eq!(with_request(&path, &headers, "/x/../%61dmin"), Truth::True);
     assert_eq!(with_request(&path, &headers, "/admin/x"), Truth::False);
     assert_eq!(with_request(&path, &headers, "/%00"), Truth::Unknown);
     let spelled = Condition::path(exact("//%61dmin"));
     assert_eq!(with_request(&spelled, &headers, "/admin"), Truth::True);
     let host = Condition::host(exact("SHOP.example"));
     assert_eq!(with_request(&host, &headers, "/"), Truth::True);
+}
+
+#[test]
+fn a_path_that_reads_two_ways_is_unknown_where_they_differ() {
+    let headers = HeaderMap::new();
+    let prefix = |text: &str| Condition::path(StringMatch::Prefix(text.into()));
+    let public = "/public/..%2fadmin";
+    assert_eq!(
+        with_request(&prefix("/public/"), &headers, public),
+        Truth::Unknown
+    );
+    assert_eq!(
+        with_request(&prefix("/admin"), &headers, public),
+        Truth::Unknown
+    );
+    assert_eq!(
+        with_request(&prefix("/other"), &headers, public),
+        Truth::False
+    );
+    let project = "/projects/a%2Fb";
+    assert_eq!(
+        with_request(&prefix("/projects/"), &headers, project),
+        Truth::True
+    );
+    let named = Condition::path(exact(project));
+    assert_eq!(with_request(&named, &headers, project), Truth::True);
+    assert_eq!(
+        with_request(&named, &headers, "/projects/a%2fb"),
+        Truth::True
+    );
 }
 
 #[test]

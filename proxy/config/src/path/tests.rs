@@ -98,6 +98,21 @@ fn what_no_two_servers_read_alike_is_refused() {
     }
 }
 
+#[test]
+fn the_other_reading_keeps_encoded_slashes_in_names() {
+    for (path, other) in [
+        ("/a%2fb", Some("/a%2Fb")),
+        ("/x/..%2fadmin", Some("/x/..%2Fadmin")),
+        ("/x/../a%5cb", Some("/a%5Cb")),
+        ("/a\\b", Some("/a%5Cb")),
+        ("/a/b", None),
+        ("/a%2fb%00", None),
+        ("/%252f", None),
+    ] {
+        assert_eq!(literal(path).as_deref(), other, "{path:?}");
+    }
+}
+
 /// What attackers write, in any order.
 fn hostile() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
