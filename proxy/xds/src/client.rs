@@ -122,7 +122,6 @@ impl Client {
                 () = &mut shutdown => break,
                 end = self.one_stream(&mut backoff) => end,
             };
-            self.activation.writer().set_connected(false);
             self.report_end(&end);
             if matches!(end, StreamEnd::Renewed) {
                 continue;
@@ -141,9 +140,17 @@ impl Client {
 
     /// Connects, sees to the certificate and keeps a stream until it ends.
     async fn one_stream(&mut self, backoff: &mut Backoff) -> StreamEnd {
-        match self.open().await {
-            Ok(channel) => self.keep_stream(channel, backoff).await,
-            Err(end) => end,
+        let opened = match self.open().await {
+            Ok(channel) => self.open_stream(channel).await,
+            Err(end) => Err(end),
+        };
+        match opened {
+            Ok(open) => self.keep(open, backoff).await,
+            Err(end) => {
+                // Only now: a look-up in the pause between two streams waits for the next one.
+                self.activation.writer().set_connected(false);
+                end
+            }
         }
     }
 
@@ -306,7 +313,11 @@ impl Client {
     }
 
     fn report_end(&self, end: &StreamEnd) {
-        tracing::info!(reason = %end, "no stream to the control plane");
+        if matches!(end, StreamEnd::Renewed) {
+            tracing::debug!("opening a new stream with the new certificate");
+        } else {
+            tracing::warn!(reason = %end, "no stream to the control plane");
+        }
         self.change_status(|status| {
             status.connected = false;
             status.last_error = Some(end.to_string());

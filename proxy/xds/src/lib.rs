@@ -19,6 +19,7 @@ mod client;
 mod connect;
 mod decode;
 mod kind;
+mod offline;
 mod resource;
 mod session;
 mod settings;
@@ -32,5 +33,6 @@ mod tests;
 
 pub use client::Client;
 pub use kind::Kind;
+pub use offline::Offline;
 pub use settings::Settings;
 pub use status::{CertificateStatus, RefusedResource, Status, StatusHandle, SubscribedResource};

@@ -21,7 +21,8 @@ const LARGEST_RESPONSE: usize = 16 << 20;
 type Renewal = Pin<Box<dyn Future<Output = Result<Issued, IssueError>> + Send>>;
 
 /// A stream and what is said on it.
-struct Open {
+pub(super) struct Open {
+    channel: Channel,
     session: Session,
     requests: mpsc::UnboundedSender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
@@ -37,16 +38,8 @@ impl Open {
 }
 
 impl Client {
-    /// Keeps a stream on `channel` until it ends.
-    pub(super) async fn keep_stream(
-        &mut self,
-        channel: Channel,
-        backoff: &mut Backoff,
-    ) -> StreamEnd {
-        let mut open = match self.open_stream(channel.clone()).await {
-            Ok(open) => open,
-            Err(end) => return end,
-        };
+    /// Keeps a stream until it ends.
+    pub(super) async fn keep(&mut self, mut open: Open, backoff: &mut Backoff) -> StreamEnd {
         self.activation.writer().set_connected(true);
         self.change_status(|status| {
             status.connected = true;
@@ -55,7 +48,11 @@ impl Client {
         let mut renewal: Option<Renewal> = None;
         loop {
             if renewal.is_none() && self.renewal_due() {
-                let issued = issue(self.settings.clone(), channel.clone(), Proof::Certificate);
+                let issued = issue(
+                    self.settings.clone(),
+                    open.channel.clone(),
+                    Proof::Certificate,
+                );
                 renewal = Some(Box::pin(issued));
             }
             let renew_at = match renewal {
@@ -97,14 +94,15 @@ impl Client {
         }
     }
 
-    async fn open_stream(&mut self, channel: Channel) -> Result<Open, StreamEnd> {
+    /// Begins a stream on a connection that shows a valid certificate.
+    pub(super) async fn open_stream(&mut self, channel: Channel) -> Result<Open, StreamEnd> {
         let (requests, outgoing) = mpsc::unbounded_channel();
         let mut session = Session::new(self.settings.pod.clone());
         // The control plane answers once it has read the first request.
         for request in session.refresh(&self.activation, Instant::now()) {
             let _ = requests.send(request);
         }
-        let mut client = AggregatedDiscoveryServiceClient::new(channel)
+        let mut client = AggregatedDiscoveryServiceClient::new(channel.clone())
             .max_decoding_message_size(LARGEST_RESPONSE);
         let outgoing = UnboundedReceiverStream::new(outgoing);
         let answered =
@@ -113,12 +111,12 @@ impl Client {
             .await
             .map_err(|status| StreamEnd::Refused(Box::new(status)))?
             .into_inner();
-        let open = Open {
+        Ok(Open {
+            channel,
             session,
             requests,
             responses,
-        };
-        Ok(open)
+        })
     }
 
     fn receive(&mut self, open: &mut Open, response: DeltaDiscoveryResponse) {
