@@ -3,7 +3,6 @@
 //! The main thread has the stream client, certificates, admin and metrics; the workers have the
 //! traffic. They share the store, trust and identity, telemetry, and how far leaving has come.
 
-use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -326,12 +325,10 @@ impl Signals {
         })
     }
 
-    fn next(&mut self) -> impl Future<Output = ()> {
-        async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }
