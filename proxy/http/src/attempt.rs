@@ -129,7 +129,7 @@ fn condition(ended: Ended) -> SmallVec<[RetryOn; 2]> {
         }
         Ended::Sent(SendError::Reset) => met.push(RetryOn::Reset),
         Ended::TimedOut => met.push(RetryOn::AttemptTimeout),
-        Ended::Sent(SendError::ClientGone) | Ended::Overloaded => {}
+        Ended::Sent(SendError::ClientGone | SendError::Unsendable) | Ended::Overloaded => {}
         Ended::Answered(_, Some(grpc)) => met.extend(match grpc {
             1 => Some(RetryOn::GrpcCancelled),
             4 => Some(RetryOn::GrpcDeadlineExceeded),

@@ -116,7 +116,10 @@ impl Exchange {
         // What a limit of our own stopped says nothing of the endpoint, nor does a client that left.
         if matches!(
             ended,
-            Ended::Overloaded | Ended::Sent(SendError::ClientGone | SendError::Undelivered)
+            Ended::Overloaded
+                | Ended::Sent(
+                    SendError::ClientGone | SendError::Undelivered | SendError::Unsendable
+                )
         ) {
             return;
         }

@@ -69,7 +69,7 @@ impl Http2Conn {
         let (send, mut connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_max_send_streams(MAX_STREAMS as usize)
+            .initial_max_send_streams(expected_streams(hop.identity.as_ref()))
             .max_header_list_size(HOP_HEADER_LIST)
             .max_send_buffer_size(STREAM_WINDOW as usize)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
@@ -145,14 +145,23 @@ impl Http2Conn {
             head.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         let written = self.0.traffic.written();
-        let sent = match &mut *self.0.send.borrow_mut() {
-            Some(send) => send.send_request(head, end),
-            None => return Err(SendError::Undelivered),
-        };
-        let Ok((response, stream)) = sent else {
-            self.retire();
+        // A handle of its own: h2 refuses a second request from one whose first still waits for its stream.
+        let Some(mut send) = self.0.send.borrow().clone() else {
+            *outgoing = Some(head.map(|()| body));
             return Err(SendError::Undelivered);
         };
+        let (response, stream) = match send.send_request(head, end) {
+            Ok(sent) => sent,
+            Err(error) if error.is_io() || error.is_go_away() => {
+                self.retire();
+                return Err(SendError::Undelivered);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a request that HTTP/2 cannot carry");
+                return Err(SendError::Unsendable);
+            }
+        };
+        drop(send);
         let open = OpenStream::new(self.0.clone());
         let mut pump = (!end).then(|| Pump::new(body, stream));
         let mut response = pin!(response);
@@ -201,6 +210,15 @@ impl Http2Conn {
         } else {
             SendError::Reset
         }
+    }
+}
+
+/// Streams that the peer will take, until it has said so: our own proxies say what we say, others at least what the
+/// specification recommends (RFC 9113 6.5.2).
+fn expected_streams(identity: Option<&SpiffeId>) -> usize {
+    match identity {
+        Some(_) => MAX_STREAMS as usize,
+        None => 100,
     }
 }
 

@@ -262,22 +262,13 @@ async fn app(
 }
 
 /// Why there is no answer of the application's.
+#[derive(Debug, thiserror::Error)]
 enum Lost {
-    /// It could not be reached; it got nothing of the request.
-    Unreachable(PoolError),
-    Sending(SendError),
-}
-
-impl From<PoolError> for Lost {
-    fn from(error: PoolError) -> Self {
-        Self::Unreachable(error)
-    }
-}
-
-impl From<SendError> for Lost {
-    fn from(error: SendError) -> Self {
-        Self::Sending(error)
-    }
+    /// It got nothing of the request.
+    #[error("the application is not reachable: {0}")]
+    Unreachable(#[from] PoolError),
+    #[error("the application did not answer: {0}")]
+    Sending(#[from] SendError),
 }
 
 /// Turns the outcome into what the caller gets: another proxy is told exactly how far the request came, so that it
@@ -298,43 +289,29 @@ fn record(
         }
         Err(lost) => lost,
     };
-    let (flag, text) = match &lost {
-        Lost::Unreachable(error) => (
-            Flag::ConnectFailed,
-            format!("the application is not reachable: {error}"),
-        ),
-        Lost::Sending(SendError::ClientGone) => {
-            (Flag::ClientGone, "the client went away".to_owned())
+    let (status, flag) = match &lost {
+        Lost::Unreachable(_) if conn.drain.is_draining() => {
+            (StatusCode::SERVICE_UNAVAILABLE, Flag::Leaving)
         }
-        Lost::Sending(error) => (
-            Flag::Reset,
-            format!("the application did not answer: {error}"),
-        ),
+        Lost::Unreachable(_) => (StatusCode::SERVICE_UNAVAILABLE, Flag::ConnectFailed),
+        Lost::Sending(SendError::ClientGone) => (StatusCode::BAD_REQUEST, Flag::ClientGone),
+        Lost::Sending(SendError::Unsendable) => (StatusCode::BAD_REQUEST, Flag::BadRequest),
+        Lost::Sending(_) => (StatusCode::BAD_GATEWAY, Flag::Reset),
     };
-    let flag = match flag {
-        Flag::ConnectFailed if conn.drain.is_draining() => Flag::Leaving,
-        flag => flag,
+    let ended = match &lost {
+        Lost::Unreachable(_) | Lost::Sending(SendError::Undelivered | SendError::Refused) => {
+            Some(Answer::Undelivered)
+        }
+        Lost::Sending(SendError::Reset) => Some(Answer::Reset(h2::Reason::INTERNAL_ERROR)),
+        Lost::Sending(SendError::ClientGone) => Some(Answer::Reset(h2::Reason::CANCEL)),
+        Lost::Sending(SendError::Unsendable) => None,
     };
-    match lost {
-        Lost::Unreachable(_) | Lost::Sending(SendError::Undelivered | SendError::Refused)
-            if conn.peer.mesh =>
-        {
+    match ended {
+        Some(ended) if conn.peer.mesh || flag == Flag::ClientGone => {
             exchange.unanswered(flag);
-            Answer::Undelivered
+            ended
         }
-        Lost::Sending(SendError::Reset) if conn.peer.mesh => {
-            exchange.unanswered(flag);
-            Answer::Reset(h2::Reason::INTERNAL_ERROR)
-        }
-        Lost::Sending(SendError::ClientGone) => {
-            exchange.unanswered(flag);
-            Answer::Reset(h2::Reason::CANCEL)
-        }
-        _ => Answer::Response(exchange.fail(Failure::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            flag,
-            text,
-        ))),
+        _ => Answer::Response(exchange.fail(Failure::new(status, flag, lost.to_string()))),
     }
 }
 

@@ -12,6 +12,9 @@ pub(crate) enum SendError {
     /// The stream or connection broke off; nobody knows how far the request came.
     #[error("the connection broke off before an answer")]
     Reset,
+    /// The codec cannot carry it.
+    #[error("the request cannot be carried over HTTP/2")]
+    Unsendable,
     /// The client broke off its own body.
     #[error("the client broke off")]
     ClientGone,

@@ -109,6 +109,7 @@ impl Fault {
                 (StatusCode::SERVICE_UNAVAILABLE, Flag::ConnectFailed)
             }
             Self::Sent(SendError::Reset) => (StatusCode::BAD_GATEWAY, Flag::Reset),
+            Self::Sent(SendError::Unsendable) => (StatusCode::BAD_REQUEST, Flag::BadRequest),
             Self::Sent(SendError::ClientGone) => return None,
             Self::AttemptTimeout(_) | Self::Deadline => {
                 (StatusCode::GATEWAY_TIMEOUT, Flag::Timeout)

@@ -70,3 +70,22 @@ fn what_the_application_did_not_get_goes_to_another_pod() {
         }
     });
 }
+
+#[test]
+fn a_client_outside_the_mesh_is_told_in_http_that_the_application_is_not_there() {
+    run(async {
+        let mesh = Mesh::new();
+        let server = mesh.server("127.0.0.1:1".parse().unwrap()).await;
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let mut plain = Client::connect(server.listener, version).await;
+            let answer = plain
+                .send(plain.request("POST", "/", full("x")))
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 503);
+            assert_eq!(answer.headers()["weft-response-flag"], "connect-failed");
+            let text = super::app::body(answer).await;
+            assert!(text.contains("127.0.0.1:1"), "{text}");
+        }
+    });
+}
