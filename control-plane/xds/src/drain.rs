@@ -2,6 +2,9 @@
 //! current resource offers its addresses any more, and every stream that was offered one has
 //! confirmed that it went away.
 //!
+//! Relies on compile: from the snapshot on in which a pod is being deleted, its endpoints are
+//! terminating everywhere, also where nobody subscribes yet.
+//!
 //! Counts by address only; topics report what they offer and who still has to confirm. Only pods
 //! whose deletion this tracker has seen begin are ever called drained: after a restart it does not
 //! know what proxies hold that have not come back yet (those pods go by their own deadline).
@@ -69,14 +72,14 @@ impl DrainTracker {
         self.check_pod(pod)
     }
 
-    /// The pod is gone, or is not being deleted after all.
-    pub fn forget(&mut self, pod: &str) {
+    /// The pod is gone, or is not being deleted after all. Returns whether it was drained.
+    pub fn forget(&mut self, pod: &str) -> bool {
         for address in self.addresses.remove(pod).iter().flatten() {
             if self.leaving.get(address).is_some_and(|p| **p == *pod) {
                 self.leaving.remove(address);
             }
         }
-        self.drained.remove(pod);
+        self.drained.remove(pod)
     }
 
     pub fn is_drained(&self, pod: &str) -> bool {

@@ -413,7 +413,11 @@ impl Hub {
                 }
             }
             Some(inbound) if inbound.terminating => {}
-            _ => self.drain.forget(name),
+            _ => {
+                if self.drain.forget(name) {
+                    self.refresh(Kind::Inbound, name);
+                }
+            }
         }
     }
 

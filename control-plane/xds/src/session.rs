@@ -248,3 +248,7 @@ impl RefusedNames {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

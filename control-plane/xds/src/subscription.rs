@@ -122,14 +122,15 @@ impl TypeState {
     }
 
     pub fn subscribe(&mut self, kind: Kind, name: Arc<str>, held: Held) {
-        let first = match held {
-            Held::Nothing if kind.is_lookup() => NEVER,
+        // Whoever asks again wants it whole: an answer in flight counts no more. But it may still
+        // act on that answer, or on what it had.
+        let had = self.names.get(&name).is_some_and(|s| s.held.is_resource());
+        let in_flight = self.in_flight.as_ref();
+        let may_get = in_flight.is_some_and(|in_flight| in_flight.names.contains(&name));
+        let since = match held {
+            Held::Nothing if kind.is_lookup() && !had && !may_get => NEVER,
             _ => FROM_THE_START,
         };
-        // Whoever asks again wants it whole: an answer in flight counts no more. But it may still
-        // act on what it had.
-        let before = self.names.get(&name).map(Subscription::outstanding);
-        let since = before.map_or(first, |Outstanding(since)| since.min(first));
         self.names.insert(
             Arc::clone(&name),
             Subscription {
