@@ -82,7 +82,7 @@ impl<S: ServeHttp> Worker<S> {
                 self.inbound_heard(arrived, heard, dialled, record).await
             }
             SpokeFirst::Server(dialled, greeting) => {
-                self.known_ports.learn(to.app, true);
+                self.known_ports.learn(to.app, !greeting.is_empty());
                 let client = Io::Plain(arrived.first.put_back(arrived.socket));
                 let caller = Caller {
                     io: client,

@@ -6,11 +6,19 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+/// A silent end is asked after a minute, and is gone after three questions without an answer.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// One connection's bytes, both ways.
 #[derive(Debug)]
@@ -31,13 +39,26 @@ impl Io {
 
     /// Makes the end of this connection, when it is dropped, an abort (RST) and not a clean end.
     pub(crate) fn abort_on_drop(&self) {
-        let socket = match self {
-            Self::Plain(tcp) => tcp.socket(),
-            Self::Tls(tls) => tls.get_ref().0.socket(),
-            Self::Memory(_) => return,
-        };
-        // A socket that is gone already needs no abort.
-        let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+        if let Some(socket) = self.socket() {
+            // A socket that is gone already needs no abort.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Has the kernel find out when the other end is gone without a word.
+    pub(crate) fn keep_alive(&self) {
+        if let Some(socket) = self.socket() {
+            // A socket that is gone already is found out by the next read.
+            let _ = SockRef::from(socket).set_tcp_keepalive(&KEEPALIVE);
+        }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp.socket()),
+            Self::Tls(tls) => Some(tls.get_ref().0.socket()),
+            Self::Memory(_) => None,
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl<S: ServeHttp> Worker<S> {
                 self.outbound_heard(call, heard, dialled, record).await
             }
             SpokeFirst::Server(dialled, greeting) => {
-                self.known_ports.learn(to, true);
+                self.known_ports.learn(to, !greeting.is_empty());
                 self.outbound_opaque(call, Some(dialled), greeting, record)
                     .await
             }

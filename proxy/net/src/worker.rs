@@ -318,3 +318,6 @@ impl Drop for Counted {
         self.0.connections_open(self.1, -1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,13 +34,13 @@ use crate::{
 };
 
 /// A certificate authority and what all proxies of a test trust.
-struct Mesh {
+pub(crate) struct Mesh {
     _directory: TempDir,
     authority: CertificateAuthority,
 }
 
 impl Mesh {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let settings = AuthoritySettings::new(TrustDomain::default());
         let authority =
@@ -70,7 +70,7 @@ impl Mesh {
     }
 
     /// A proxy of that account for a pod at 127.0.0.`host`, which trusts what the mesh trusts.
-    fn proxy(&self, account: &str, host: u8) -> TestProxy {
+    pub(crate) fn proxy(&self, account: &str, host: u8) -> TestProxy {
         TestProxy::new(self.tls(account), host)
     }
 }
@@ -85,7 +85,7 @@ fn ip(host: u8) -> IpAddr {
 
 /// What a worker's request path was handed, as it was written back to the client.
 #[derive(Clone, Default)]
-struct HandedOn(Rc<RefCell<Vec<String>>>);
+pub(crate) struct HandedOn(Rc<RefCell<Vec<String>>>);
 
 impl HandedOn {
     /// Notes what is known of the connection and answers with it and the first line that came.
@@ -131,8 +131,8 @@ fn version(version: HttpVersion) -> &'static str {
 }
 
 /// A proxy under test: configuration is written straight into its store.
-struct TestProxy {
-    proxy: Proxy,
+pub(crate) struct TestProxy {
+    pub(crate) proxy: Proxy,
     writer: Writer,
     host: u8,
     listeners: Vec<Listener>,
