@@ -43,6 +43,8 @@ pub(crate) enum Next {
 /// The attempts of one request.
 #[derive(Debug)]
 pub(crate) struct Attempts {
+    idempotent: bool,
+    /// Idempotent, or declared safe to repeat.
     repeatable: bool,
     resends: u8,
     retries: u8,
@@ -52,8 +54,10 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(crate) fn new(method: &Method, policy: &RetryPolicy) -> Self {
+        let idempotent = is_idempotent(method);
         Self {
-            repeatable: is_idempotent(method) || policy.non_idempotent,
+            idempotent,
+            repeatable: idempotent || policy.non_idempotent,
             resends: 0,
             retries: 0,
             tried: SmallVec::new(),
@@ -75,13 +79,15 @@ impl Attempts {
             ended,
             Ended::NotConnected | Ended::Sent(SendError::Undelivered | SendError::Refused)
         );
-        if undelivered && replayable && self.resends < MAX_RESENDS {
+        let stale = ended == Ended::Sent(SendError::Stale) && self.idempotent;
+        if (undelivered || stale) && replayable && self.resends < MAX_RESENDS {
             self.resends += 1;
-            let pause = if ended == Ended::Sent(SendError::Undelivered) || fresh(&self.tried) {
-                Duration::ZERO
-            } else {
-                backoff(policy, self.resends, rng)
-            };
+            let pause =
+                if stale || ended == Ended::Sent(SendError::Undelivered) || fresh(&self.tried) {
+                    Duration::ZERO
+                } else {
+                    backoff(policy, self.resends, rng)
+                };
             return Next::Again(pause);
         }
         let wanted = condition(ended)
@@ -127,7 +133,7 @@ fn condition(ended: Ended) -> SmallVec<[RetryOn; 2]> {
         Ended::NotConnected | Ended::Sent(SendError::Undelivered | SendError::Refused) => {
             met.push(RetryOn::ConnectFailure);
         }
-        Ended::Sent(SendError::Reset) => met.push(RetryOn::Reset),
+        Ended::Sent(SendError::Reset | SendError::Stale) => met.push(RetryOn::Reset),
         Ended::TimedOut => met.push(RetryOn::AttemptTimeout),
         Ended::Sent(SendError::ClientGone | SendError::Unsendable) | Ended::Overloaded => {}
         Ended::Answered(_, Some(grpc)) => met.extend(match grpc {

@@ -118,7 +118,10 @@ impl Exchange {
             ended,
             Ended::Overloaded
                 | Ended::Sent(
-                    SendError::ClientGone | SendError::Undelivered | SendError::Unsendable
+                    SendError::ClientGone
+                        | SendError::Undelivered
+                        | SendError::Stale
+                        | SendError::Unsendable
                 )
         ) {
             return;

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -44,6 +45,8 @@ pub(crate) struct Http1Conn {
     driver: Driver,
     identity: Option<SpiffeId>,
     drain: Drain,
+    /// It has carried an exchange before.
+    reused: bool,
     /// Not to be used from here on.
     expires: Instant,
     idle: Duration,
@@ -130,6 +133,7 @@ impl Http1Conn {
             driver: Driver::Open(driver),
             identity: hop.identity,
             drain: hop.drain,
+            reused: false,
             expires: Instant::now() + idle,
             idle,
             permit,
@@ -138,6 +142,11 @@ impl Http1Conn {
 
     pub(crate) fn identity(&self) -> Option<&SpiffeId> {
         self.identity.as_ref()
+    }
+
+    /// It has carried an exchange before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -202,6 +211,8 @@ impl Http1Conn {
                     SendError::Undelivered
                 } else if upload.is_some_and(|upload| upload.broken.get()) {
                     SendError::ClientGone
+                } else if self.reused && broke_off(error.error()) {
+                    SendError::Stale
                 } else {
                     SendError::Reset
                 })
@@ -215,6 +226,7 @@ impl Http1Conn {
         upload: Option<&Rc<Upload>>,
         shelf: &Rc<Shelf>,
     ) -> Response<Body> {
+        self.reused = true;
         let idle = announced_idle(response.headers()).map_or(self.idle, |told| told.min(self.idle));
         self.expires = Instant::now() + idle;
         let (parts, incoming) = response.into_parts();
@@ -262,6 +274,14 @@ impl Http1Conn {
             _permit: self.permit,
         })
     }
+}
+
+/// The connection ended, rather than that something else came than an answer.
+fn broke_off(error: &hyper::Error) -> bool {
+    let io = error
+        .source()
+        .is_some_and(|source| source.is::<std::io::Error>());
+    io || error.is_incomplete_message()
 }
 
 /// The peer agreed to an upgrade, or to be a tunnel (RFC 9110 7.8, 9.3.6).

@@ -15,11 +15,13 @@ use weft_proxy_config::{Decision, Inbound, InboundPort, MtlsMode, Peer, Protocol
 use weft_proxy_net::{Drain, PeerInfo};
 use weft_proxy_telemetry::{Direction, Flag, ServiceLabel};
 
+use crate::attempt;
 use crate::body::Body;
 use crate::exchange::{Exchange, Tracked};
 use crate::failure::Failure;
 use crate::head;
 use crate::http2_server::Answer;
+use crate::kept_head::KeptHead;
 use crate::pool::{Destination, PoolError, Sharing};
 use crate::sent::SendError;
 use crate::tunnel::{self, Asked};
@@ -43,7 +45,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an HTTP/2 connection to the application may rest.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections that may turn out to be closed before a request gives up.
-const STALE_CONNECTIONS: usize = 4;
+const STALE_CONNECTIONS: usize = 5;
 
 /// One request, all phases.
 pub(crate) async fn request(
@@ -248,17 +250,28 @@ async fn app(
         let app = worker.pool.http2(&to, Sharing::Shared).await?;
         return Ok(app.send(outgoing).await?);
     }
-    let mut stale = 0;
-    loop {
+    let repeatable = exchange.upload.is_none()
+        && outgoing
+            .as_ref()
+            .is_some_and(|request| attempt::is_idempotent(request.method()));
+    for _ in 0..STALE_CONNECTIONS {
         let (app, shelf) = worker.pool.http1(&to).await?;
-        match app.send(outgoing, exchange.upload.as_ref(), &shelf).await {
-            // The application closed the connection before anything was written to it.
-            Err(SendError::Undelivered) if stale < STALE_CONNECTIONS && outgoing.is_some() => {
-                stale += 1
-            }
-            sent => return Ok(sent?),
+        let kept = outgoing
+            .as_ref()
+            .filter(|_| repeatable && app.is_reused())
+            .map(KeptHead::of);
+        match (
+            app.send(outgoing, exchange.upload.as_ref(), &shelf).await,
+            kept,
+        ) {
+            // The application closed the connection before anything was written to it…
+            (Err(SendError::Undelivered), _) if outgoing.is_some() => {}
+            // …or just when it was.
+            (Err(SendError::Stale), Some(kept)) => *outgoing = Some(kept.request(Body::empty())),
+            (sent, _) => return Ok(sent?),
         }
     }
+    Err(SendError::Undelivered.into())
 }
 
 /// Why there is no answer of the application's.
@@ -302,7 +315,9 @@ fn record(
         Lost::Unreachable(_) | Lost::Sending(SendError::Undelivered | SendError::Refused) => {
             Some(Answer::Undelivered)
         }
-        Lost::Sending(SendError::Reset) => Some(Answer::Reset(h2::Reason::INTERNAL_ERROR)),
+        Lost::Sending(SendError::Reset | SendError::Stale) => {
+            Some(Answer::Reset(h2::Reason::INTERNAL_ERROR))
+        }
         Lost::Sending(SendError::ClientGone) => Some(Answer::Reset(h2::Reason::CANCEL)),
         Lost::Sending(SendError::Unsendable) => None,
     };

@@ -12,6 +12,10 @@ pub(crate) enum SendError {
     /// The stream or connection broke off; nobody knows how far the request came.
     #[error("the connection broke off before an answer")]
     Reset,
+    /// A kept connection ended under the request before any of an answer: most likely its idle close. Idempotent
+    /// requests may be sent again (RFC 9112 9.3.1).
+    #[error("a kept connection ended before an answer")]
+    Stale,
     /// The codec cannot carry it.
     #[error("the request cannot be carried over HTTP/2")]
     Unsendable,

@@ -108,7 +108,9 @@ impl Fault {
             | Self::Sent(SendError::Undelivered | SendError::Refused) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Flag::ConnectFailed)
             }
-            Self::Sent(SendError::Reset) => (StatusCode::BAD_GATEWAY, Flag::Reset),
+            Self::Sent(SendError::Reset | SendError::Stale) => {
+                (StatusCode::BAD_GATEWAY, Flag::Reset)
+            }
             Self::Sent(SendError::Unsendable) => (StatusCode::BAD_REQUEST, Flag::BadRequest),
             Self::Sent(SendError::ClientGone) => return None,
             Self::AttemptTimeout(_) | Self::Deadline => {

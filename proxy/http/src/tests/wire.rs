@@ -1,11 +1,17 @@
 //! HTTP/1 as it stands on the wire: what is no request, what could be read in two ways, old clients.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
 
-use super::app::{App, text};
+use http::Version;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use weft_proxy_config::TrafficPolicy;
+
+use super::app::{App, Client, empty, text};
 use super::forwarding::pair;
-use super::mesh::{Pod, run};
+use super::mesh::{Mesh, Pod, endpoint, run};
 
 /// Sends bytes as they are and reads until the proxy closes.
 async fn raw(pod: &Pod, request: &str) -> String {
@@ -142,5 +148,59 @@ fn an_expectation_is_answered_at_the_edge() {
             answer.starts_with("HTTP/1.1 200") && answer.ends_with("body"),
             "{answer}"
         );
+    });
+}
+
+/// An application that closes each connection under its second request, as after an idle time that nobody told.
+async fn closing() -> (SocketAddr, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Rc::new(Cell::new(0)));
+    let count = seen.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let count = count.clone();
+            tokio::task::spawn_local(async move {
+                let mut head = vec![0; 4096];
+                for answered in 0..2 {
+                    if socket.read(&mut head).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                    count.set(count.get() + 1);
+                    if answered == 0 {
+                        let _ = socket
+                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                            .await;
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn a_kept_connection_that_closes_under_a_request_costs_no_idempotent_one() {
+    run(async {
+        let mesh = Mesh::new();
+        let (address, _) = closing().await;
+        let (unmeshed, seen) = closing().await;
+        let server = mesh.server(address).await;
+        let client = mesh.client().await;
+        for to in [server.endpoint(), endpoint(unmeshed, None)] {
+            client.declare([to], TrafficPolicy::default(), |_| None);
+            let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
+            for _ in 0..6 {
+                assert_eq!(calling.get("/").await, (200, "ok".to_owned()));
+            }
+        }
+        let before = seen.get();
+        let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
+        let answer = calling
+            .send(calling.request("POST", "/", empty()))
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 502, "nobody knows what became of it");
+        assert_eq!(seen.get(), before + 1, "so it was not sent again");
     });
 }
