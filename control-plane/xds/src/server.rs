@@ -298,7 +298,7 @@ struct ProxyStream {
 
 /// What a stream waits for.
 enum Event {
-    Request(Option<DeltaDiscoveryRequest>),
+    Request(Option<Box<DeltaDiscoveryRequest>>),
     Due,
     Resumed,
     Expired,
@@ -353,7 +353,7 @@ impl ProxyStream {
             }
             let paused = self.paused;
             let event = tokio::select! {
-                message = self.incoming.message(), if paused.is_none() => Event::Request(message?),
+                message = self.incoming.message(), if paused.is_none() => Event::Request(message?.map(Box::new)),
                 () = self.wake.notified() => Event::Due,
                 () = sleep_until(paused.unwrap_or_else(Instant::now)), if paused.is_some() => {
                     Event::Resumed
