@@ -36,7 +36,6 @@ pub(crate) const IDLE_UNTOLD: Duration = Duration::from_millis(3500);
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 /// Largest head of an answer.
 const MAX_HEAD: usize = 256 * 1024;
-const MAX_HEADERS: usize = 256;
 
 /// One connection.
 #[derive(Debug)]
@@ -120,7 +119,6 @@ impl Http1Conn {
     ) -> Result<Self, hyper::Error> {
         let (sender, driver) = Builder::new()
             .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(hop.io))
             .await?;
         let cut = hop.identity.is_some().then(|| {

@@ -29,8 +29,6 @@ use crate::http2_server::Answer;
 
 /// The largest head taken.
 const MAX_HEAD: usize = 64 * 1024;
-/// The most headers taken.
-const MAX_HEADERS: usize = 200;
 /// How often a connection is looked at that has no exchange under way.
 const WATCH: Duration = Duration::from_secs(10);
 /// Looks that a head may take from its first byte to its last.
@@ -81,8 +79,8 @@ where
         Builder::new()
             // Its own timer is set anew for each request and does not tell a dribble from a rest.
             .header_read_timeout(None)
+            // At most a hundred headers: hyper's default, and what it parses without allocating.
             .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades()
     );
