@@ -108,8 +108,11 @@ async fn answer(
     echo: &Echo,
 ) -> Response<Full<Bytes>> {
     let number = echo.requests.fetch_add(1, Ordering::Relaxed) + 1;
-    let (head, body) = request.into_parts();
-    let received = body.collect().await.map(|body| body.to_bytes().len());
+    let (head, mut body) = request.into_parts();
+    let mut received = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        received += frame.data_ref().map_or(0, Bytes::len);
+    }
     let mut parts = head.uri.path().trim_start_matches('/').splitn(3, '/');
     let verb = parts.next().unwrap_or_default();
     let argument: u64 = parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -122,7 +125,9 @@ async fn answer(
                 .unwrap_or(StatusCode::BAD_REQUEST)
         }
         "delay" => tokio::time::sleep(Duration::from_millis(argument)).await,
-        "flaky" if number % argument.max(1) != 0 => status = StatusCode::SERVICE_UNAVAILABLE,
+        "flaky" if !number.is_multiple_of(argument.max(1)) => {
+            status = StatusCode::SERVICE_UNAVAILABLE
+        }
         "bytes" => {
             let length = usize::try_from(argument).unwrap_or(0);
             return Response::new(Full::from(vec![b'x'; length]));
@@ -142,7 +147,7 @@ async fn answer(
         "path": head.uri.path_and_query().map(ToString::to_string),
         "http": format!("{:?}", head.version),
         "peer": peer,
-        "body": received.unwrap_or(0),
+        "body": received,
         "headers": headers,
     });
     let mut response = Response::new(Full::from(content.to_string() + "\n"));

@@ -4,6 +4,7 @@
 mod interception;
 mod machine;
 mod mesh;
+mod neighbours;
 mod shop;
 mod under_load;
 mod wrong_input;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         mesh::tests(),
         interception::tests(),
         wrong_input::tests(),
+        neighbours::tests(),
         under_load::tests(),
     ];
     weft_tests::runner::main(&suites.concat())
