@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weft_proxy_config::{Decision, Inbound, InboundPort, MtlsMode, Peer};
+use tokio::sync::watch;
+use weft_proxy_config::{Decision, Inbound, MtlsMode, Peer};
 use weft_proxy_telemetry::{ConnectionRecord, Flag, ServiceLabel};
 
 use crate::conn::{HttpVersion, InboundConn, PeerInfo, ServeHttp};
@@ -54,8 +55,6 @@ impl<S: ServeHttp> Worker<S> {
         record: &mut ConnectionRecord,
     ) -> Result<Served, Refusal> {
         let to = self.inbound_destination(&socket, role)?;
-        let inbound = self.inbound_policy()?;
-        record.destination = Some(label(&inbound, to.local));
         let first = FirstBytes::new(self.limits.detect_timeout);
         let mut arrived = Arrived {
             socket,
@@ -63,8 +62,11 @@ impl<S: ServeHttp> Worker<S> {
             to,
             peer,
         };
-        let port = inbound.port(to.local.port());
-        let dial_after = self.may_dial_for_silent(&inbound, &port, &arrived);
+        let dial_after = {
+            let inbound = self.inbound_policy()?;
+            record.destination = Some(label(&inbound, to.local));
+            self.may_dial_for_silent(&inbound, &arrived)
+        };
         let patience = dial_after.unwrap_or(self.limits.silence_timeout);
         let heard = arrived.first.hear(&arrived.socket, patience).await;
         if heard != Heard::Silent {
@@ -74,7 +76,7 @@ impl<S: ServeHttp> Worker<S> {
         if dial_after.is_none() {
             return Err(silent());
         }
-        let dial = self.dial_app(to.app);
+        let dial = Box::pin(self.dial_app(to.app));
         let silence = self.limits.idle_timeout;
         match dial_for_silent(&mut arrived.first, &arrived.socket, silence, dial).await? {
             SpokeFirst::Client(heard, dialled) => {
@@ -90,8 +92,7 @@ impl<S: ServeHttp> Worker<S> {
                     drain: self.leaving.drain(),
                     to,
                 };
-                self.inbound_opaque(caller, Some(dialled), greeting, record)
-                    .await
+                Box::pin(self.inbound_opaque(caller, Some(dialled), greeting, record)).await
             }
         }
     }
@@ -148,12 +149,8 @@ impl<S: ServeHttp> Worker<S> {
     }
 
     /// After how much silence the application may be dialled for a plaintext client, if ever.
-    fn may_dial_for_silent(
-        &self,
-        inbound: &Inbound,
-        port: &InboundPort,
-        arrived: &Arrived,
-    ) -> Option<Duration> {
+    fn may_dial_for_silent(&self, inbound: &Inbound, arrived: &Arrived) -> Option<Duration> {
+        let port = inbound.port(arrived.to.local.port());
         let peer = Peer {
             identity: None,
             address: arrived.peer.ip().to_canonical(),
@@ -184,8 +181,7 @@ impl<S: ServeHttp> Worker<S> {
             to,
             peer,
         } = arrived;
-        let inbound = self.inbound_policy()?;
-        let port = inbound.port(to.local.port());
+        let port = self.inbound_policy()?.port(to.local.port());
         let speaks = match heard {
             Heard::Speaks(Speaks::Tls(hello)) if hello.mesh => {
                 drop(dialled);
@@ -223,11 +219,7 @@ impl<S: ServeHttp> Worker<S> {
             Speaks::Http1 if !opaque => HttpVersion::Http1,
             // Its codec answers garbage with a 400.
             Speaks::Opaque if port.is_http() => HttpVersion::Http1,
-            _ => {
-                return self
-                    .inbound_opaque(caller, dialled, Vec::new(), record)
-                    .await;
-            }
+            _ => return Box::pin(self.inbound_opaque(caller, dialled, Vec::new(), record)).await,
         };
         drop(dialled);
         self.inbound_http(caller, version).await
@@ -240,7 +232,8 @@ impl<S: ServeHttp> Worker<S> {
         peer: SocketAddr,
         record: &mut ConnectionRecord,
     ) -> Result<Served, Refusal> {
-        let proven = self.accept_mutual_tls(tcp).await?;
+        // A handshake's state is large, and over soon.
+        let proven = Box::pin(self.accept_mutual_tls(tcp)).await?;
         let caller = Caller {
             io: proven.io,
             peer: PeerInfo {
@@ -267,7 +260,7 @@ impl<S: ServeHttp> Worker<S> {
         match alpn {
             Alpn::H2 => self.inbound_http(caller, HttpVersion::Http2).await,
             Alpn::Http1 => self.inbound_http(caller, HttpVersion::Http1).await,
-            Alpn::Tcp => self.inbound_opaque(caller, None, Vec::new(), record).await,
+            Alpn::Tcp => Box::pin(self.inbound_opaque(caller, None, Vec::new(), record)).await,
         }
     }
 
@@ -302,6 +295,8 @@ impl<S: ServeHttp> Worker<S> {
             drain,
             to,
         } = caller;
+        // Watched from before the decision: no change is missed.
+        let changes = self.store.inbound_changes();
         let inbound = self.inbound_policy()?;
         if inbound.port(to.local.port()).is_http() {
             return Err(Refusal::new(
@@ -316,7 +311,7 @@ impl<S: ServeHttp> Worker<S> {
             None => self.dial_app(to.app).await?,
         };
         record.peer = Some(to.app);
-        let forbidden = self.until_forbidden(&peer, to);
+        let forbidden = until_forbidden(changes, &peer, to);
         self.carry(io, &drain, dialled, greeting, forbidden, record)
             .await
     }
@@ -329,25 +324,26 @@ impl<S: ServeHttp> Worker<S> {
             .map_err(|error| Refusal::new(Flag::ConnectFailed, error))?;
         Ok(Dialled::plain(hop, app))
     }
+}
 
-    /// Returns when policy has changed so that an open opaque connection may be no longer.
-    async fn until_forbidden(&self, peer: &PeerInfo, to: Destination) -> Refusal {
-        let mut changes = self.store.inbound_changes();
-        loop {
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            let Some(inbound) = self.store.inbound() else {
-                continue;
-            };
-            let port = inbound.port(to.local.port());
-            let plaintext = peer.identity.is_none() && port.mtls == MtlsMode::Strict;
-            let decision = inbound.authorize_connection(&peer_of(peer, to));
-            if plaintext || port.is_http() || !decision.is_allowed() {
-                return Refusal::new(Flag::Denied, "policy has changed");
-            }
-        }
+/// Returns when policy has changed so that an open opaque connection may be no longer.
+async fn until_forbidden(
+    mut changes: watch::Receiver<Option<Arc<Inbound>>>,
+    peer: &PeerInfo,
+    to: Destination,
+) -> Refusal {
+    let forbidden = |inbound: &Inbound| {
+        let port = inbound.port(to.local.port());
+        let plaintext = peer.identity.is_none() && port.mtls == MtlsMode::Strict;
+        let decision = inbound.authorize_connection(&peer_of(peer, to));
+        plaintext || port.is_http() || !decision.is_allowed()
+    };
+    let changed = changes.wait_for(|inbound| inbound.as_deref().is_some_and(forbidden));
+    if changed.await.is_err() {
+        // Nobody is left to change it.
+        std::future::pending::<()>().await;
     }
+    Refusal::new(Flag::Denied, "policy has changed")
 }
 
 fn peer_of(peer: &PeerInfo, to: Destination) -> Peer<'_> {

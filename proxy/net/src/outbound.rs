@@ -103,7 +103,7 @@ impl<S: ServeHttp> Worker<S> {
             expected,
         };
         if expected == Expected::Opaque {
-            return self.outbound_opaque(call, None, Vec::new(), record).await;
+            return Box::pin(self.outbound_opaque(call, None, Vec::new(), record)).await;
         }
         let heard = call
             .first
@@ -113,7 +113,7 @@ impl<S: ServeHttp> Worker<S> {
             self.known_ports.learn(to, false);
             return self.outbound_heard(call, heard, None, record).await;
         }
-        let dial = self.dial_for(&call.resolution, to);
+        let dial = Box::pin(self.dial_for(&call.resolution, to));
         let silence = self.limits.idle_timeout;
         match dial_for_silent(&mut call.first, &call.socket, silence, dial).await? {
             SpokeFirst::Client(heard, dialled) => {
@@ -122,8 +122,7 @@ impl<S: ServeHttp> Worker<S> {
             }
             SpokeFirst::Server(dialled, greeting) => {
                 self.known_ports.learn(to, !greeting.is_empty());
-                self.outbound_opaque(call, Some(dialled), greeting, record)
-                    .await
+                Box::pin(self.outbound_opaque(call, Some(dialled), greeting, record)).await
             }
         }
     }
@@ -175,9 +174,7 @@ impl<S: ServeHttp> Worker<S> {
                 return Err(Refusal::new(Flag::RequestTimeout, reason));
             }
             Heard::Speaks(_) | Heard::Finished | Heard::Silent => {
-                return self
-                    .outbound_opaque(call, dialled, Vec::new(), record)
-                    .await;
+                return Box::pin(self.outbound_opaque(call, dialled, Vec::new(), record)).await;
             }
         };
         drop(dialled);

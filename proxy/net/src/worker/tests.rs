@@ -17,7 +17,6 @@ async fn a_connections_future_stays_small() {
     let socket = TcpStream::connect(listener.local_addr().unwrap()).await;
     let outbound =
         size_of_val(&worker.outbound(socket.unwrap(), peer, &Role::Outbound, &mut record));
-    println!("inbound {inbound}, outbound {outbound}");
-    assert!(inbound <= 8 * 1024, "{inbound}");
-    assert!(outbound <= 8 * 1024, "{outbound}");
+    assert!(inbound <= 4608, "{inbound}");
+    assert!(outbound <= 3072, "{outbound}");
 }
