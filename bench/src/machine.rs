@@ -101,7 +101,9 @@ fn said(program: &str, arguments: &[&str]) -> String {
     let line = text
         .lines()
         .find(|line| line.contains(|c: char| c.is_ascii_digit()));
-    line.unwrap_or_default().trim().to_owned()
+    // Envoy puts its own path in front.
+    let line = line.unwrap_or_default().trim();
+    line.split_once(" version: ").map_or(line, |(_, version)| version).to_owned()
 }
 
 #[cfg(test)]
