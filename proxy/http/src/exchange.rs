@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use weft_proxy_config::{Backend, InFlight, Permit, Target};
 use weft_proxy_telemetry::{Direction, Flag, RequestProtocol, RequestRecord, WorkerTelemetry};
@@ -57,7 +57,7 @@ impl Exchange {
         let grpc = head::is_grpc(request.headers());
         let protocol = match request.version() {
             _ if grpc => RequestProtocol::Grpc,
-            http::Version::HTTP_2 => RequestProtocol::Http2,
+            Version::HTTP_2 => RequestProtocol::Http2,
             _ => RequestProtocol::Http1,
         };
         let path = request
@@ -146,7 +146,9 @@ impl Exchange {
 
     /// Ends with this answer, whose body is still to come.
     pub(crate) fn answer(mut self: Box<Self>, response: Response<Body>) -> Response<Tracked> {
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        // The version is the client's connection's, whatever the peer spoke.
+        parts.version = Version::HTTP_11;
         let grpc = self.grpc;
         let record = self.record();
         record.status = parts.status.as_u16();

@@ -32,7 +32,7 @@ use crate::sent::SendError;
 use crate::tasks::{Bound, Tasks};
 
 /// Overhead of small DATA frames that answers may bring: they carry many applications' streams.
-const DATA_FRAME_BUDGET: usize = 256 << 20;
+const DATA_FRAME_BUDGET: usize = 64 << 20;
 /// Resets by us that h2 remembers, so that what is still on its way to a reset stream is ignored.
 const REMEMBERED_RESETS: usize = 4 * MAX_STREAMS as usize;
 /// With requests under way and nothing heard for so long, the peer is asked for a sign of life…

@@ -69,7 +69,7 @@ const EDGE_RESETS_PER_SECOND: f64 = 100.0;
 /// On a hop all the streams of a connection may be reset at once, several times over, by clients that leave.
 const HOP_PENDING_RESETS: usize = 4 * MAX_STREAMS as usize;
 /// Overhead of small DATA frames: a hop carries everybody's chatty streams.
-const HOP_DATA_FRAME_BUDGET: usize = 256 << 20;
+const HOP_DATA_FRAME_BUDGET: usize = 64 << 20;
 
 impl Side {
     fn builder(self) -> Builder {

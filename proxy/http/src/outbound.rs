@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode};
 use tokio::time::{sleep, timeout_at};
 use weft_proxy_config::{
     Backend, HttpRule, Resolution, RouteOutcome, Service, WeightedBackendTarget,
@@ -357,8 +357,6 @@ fn record(
             if let Some(rule) = plan.rule {
                 filter::on_response(rule, plan.weighted, response.headers_mut());
             }
-            // The version is the client's connection's, whatever the hop spoke.
-            *response.version_mut() = Version::HTTP_11;
             return Answer::Response(exchange.answer(response));
         }
         Err(fault) => fault,

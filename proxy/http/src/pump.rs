@@ -6,9 +6,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, SendStream};
-use http_body::Body as HttpBody;
+use http_body::{Body as HttpBody, Frame};
 
 use crate::body::BodyError;
 
@@ -33,7 +33,17 @@ pub(crate) struct Pump<B> {
     body: B,
     stream: SendStream<Bytes>,
     held: Option<Bytes>,
+    /// What came after `held` and is no data.
+    after: Option<Polled>,
 }
+
+type Polled = Option<Result<Frame<Bytes>, BodyError>>;
+
+/// Chunks smaller than this are gathered with those that are there already: the frames of a chatty body would
+/// otherwise cost everyone on the way many times their bytes.
+const SMALL: usize = 512;
+/// As much is gathered.
+const GATHERED: usize = 8 * 1024;
 
 impl<B> Pump<B>
 where
@@ -44,6 +54,7 @@ where
             body,
             stream,
             held: None,
+            after: None,
         }
     }
 
@@ -55,7 +66,7 @@ where
                     self.held = Some(held);
                     return Poll::Pending;
                 }
-                let end = self.body.is_end_stream();
+                let end = self.after.is_none() && self.body.is_end_stream();
                 self.stream.send_data(held, end)?;
                 if end {
                     return Poll::Ready(Ok(()));
@@ -65,12 +76,12 @@ where
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(PumpError::Peer));
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            match ready!(self.poll_body(cx)) {
                 Some(Ok(frame)) => {
                     let frame = match frame.into_data() {
                         Ok(data) if data.is_empty() => continue,
                         Ok(data) => {
-                            self.held = Some(data);
+                            self.held = Some(self.gather(data, cx));
                             continue;
                         }
                         Err(frame) => frame,
@@ -84,10 +95,43 @@ where
                     self.stream.send_reset(reason_of(&error));
                     return Poll::Ready(Err(PumpError::Source));
                 }
-                None => {
-                    return Poll::Ready(Ok(self.stream.send_data(Bytes::new(), true)?));
-                }
+                None => return Poll::Ready(Ok(self.stream.send_data(Bytes::new(), true)?)),
             }
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        match self.after.take() {
+            Some(after) => Poll::Ready(after),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    /// A chunk, with what small ones are there after it.
+    fn gather(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        if first.len() >= SMALL || self.body.is_end_stream() {
+            return first;
+        }
+        let mut gathered = BytesMut::new();
+        while gathered.len() < GATHERED && !self.body.is_end_stream() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                    if gathered.is_empty() {
+                        gathered.extend_from_slice(&first);
+                    }
+                    gathered.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                }
+                Poll::Ready(other) => {
+                    self.after = Some(other);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if gathered.is_empty() {
+            first
+        } else {
+            gathered.freeze()
         }
     }
 

@@ -189,39 +189,33 @@ fn at_the_stream_limit_another_hop_opens() {
 }
 
 #[test]
-fn chatty_streams_do_not_end_a_hop() {
+fn a_chatty_stream_that_nobody_reads_does_not_end_a_hop() {
     run(async {
-        let app = App::start(|request| async move {
-            Response::new(
-                request
-                    .into_body()
-                    .map_err(|_| unreachable!())
-                    .boxed_unsync(),
-            )
-        })
-        .await;
+        let (app, hanging) = app().await;
         let (client, _server) = pair(&app).await;
+        let mut neighbour = Client::connect(client.listener, Version::HTTP_11).await;
         let mut chatting = h2_client(&client).await;
-        let (answer, mut sending) = chatting
-            .send_request(Request::post("http://web.shop/").body(()).unwrap(), false)
-            .unwrap();
-        let mut receiving = answer.await.unwrap().into_body();
-        for _ in 0..30_000 {
-            sending.reserve_capacity(1);
-            while sending.capacity() == 0 {
-                poll_fn(|cx| sending.poll_capacity(cx))
-                    .await
-                    .unwrap()
-                    .unwrap();
+        let mut open = Vec::new();
+        for stream in 1..=4 {
+            let request = Request::post("http://web.shop/hang").body(()).unwrap();
+            let (answer, mut sending) = chatting.send_request(request, false).unwrap();
+            until("it hangs", || hanging.get() == stream).await;
+            for _ in 0..30_000 {
+                sending.reserve_capacity(1);
+                while sending.capacity() == 0 {
+                    poll_fn(|cx| sending.poll_capacity(cx))
+                        .await
+                        .unwrap()
+                        .unwrap();
+                }
+                sending.send_data(Bytes::from_static(b"x"), false).unwrap();
             }
-            sending.send_data(Bytes::from_static(b"x"), false).unwrap();
-            let got = receiving.data().await.unwrap().unwrap();
-            receiving
-                .flow_control()
-                .release_capacity(got.len())
-                .unwrap();
+            open.push((answer, sending));
+            assert_eq!(neighbour.get("/").await.0, 200);
         }
-        assert!(!client.server.0.pool.http2_connections()[0].is_retired());
+        let hops = client.server.0.pool.http2_connections();
+        assert_eq!(hops.len(), 1);
+        assert!(!hops[0].is_retired());
     });
 }
 

@@ -204,3 +204,34 @@ fn a_kept_connection_that_closes_under_a_request_costs_no_idempotent_one() {
         assert_eq!(seen.get(), before + 1, "so it was not sent again");
     });
 }
+
+#[test]
+fn an_old_application_that_ends_its_answers_by_closing_is_understood() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                assert!(socket.read(&mut head).await.unwrap() > 0);
+                let answer = format!(
+                    "HTTP/1.0 200 OK\r\nserver: old\r\n\r\n{}",
+                    "x".repeat(100_000)
+                );
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let mesh = Mesh::new();
+        let server = mesh.server(address).await;
+        let client = mesh.client().await;
+        client.declare([server.endpoint()], TrafficPolicy::default(), |_| None);
+        for listener in [client.listener, server.listener] {
+            let mut calling = Client::connect(listener, Version::HTTP_11).await;
+            for _ in 0..3 {
+                let (status, text) = calling.get("/").await;
+                assert_eq!((status, text.len()), (200, 100_000));
+            }
+        }
+    });
+}
