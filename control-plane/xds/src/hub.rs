@@ -3,7 +3,6 @@
 //! out; whoever is due something is woken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,13 +12,15 @@ use weft_proto::discovery::DeltaDiscoveryRequest;
 use crate::body::{Body, InboundFacts};
 use crate::catalog::{Catalog, Changes, Pattern, name_of, topic_of};
 use crate::client::{Client, NotAdmitted};
-use crate::drain::{Departure, DrainTracker};
+use crate::drain::DrainTracker;
 use crate::frame::Frame;
 use crate::kind::Kind;
 use crate::session::{Refusal, Session};
 use crate::stream_id::StreamId;
 use crate::subscription::Held;
 use crate::topic::{Topic, live, same};
+
+mod departures;
 
 /// Names a stream may be subscribed to, far above what a workload talks to.
 const MAX_NAMES: usize = 50_000;
@@ -283,32 +284,6 @@ impl Hub {
         Ok(())
     }
 
-    /// A client came back with something older: it may still use what has left since.
-    fn expect_departures(&mut self, id: StreamId, kind: Kind, topic: &str, held: Held) {
-        if !matches!(kind, Kind::Endpoints | Kind::Address) {
-            return;
-        }
-        let open = self.drain.open_addresses();
-        let Some(topic) = self.topics[kind.index()].get_mut(topic) else {
-            return;
-        };
-        let newest = topic
-            .body
-            .as_ref()
-            .map(|body| Held::Version(body.version()));
-        if newest == Some(held) {
-            return;
-        }
-        for address in open {
-            self.drain.depart(address);
-            topic.departures.push(Departure {
-                address,
-                epoch: self.epoch,
-                waiting: [id].into(),
-            });
-        }
-    }
-
     fn inbound(&self, name: &str) -> Option<&InboundFacts> {
         self.topic(Kind::Inbound, name)?.inbound()
     }
@@ -418,69 +393,6 @@ impl Hub {
                     self.refresh(Kind::Inbound, name);
                 }
             }
-        }
-    }
-
-    fn offers_changed(
-        &mut self,
-        kind: Kind,
-        name: &Arc<str>,
-        old: Option<&Arc<Body>>,
-        new: Option<&Arc<Body>>,
-    ) {
-        let (old, new) = (live(old), live(new));
-        self.drain.offer(new);
-        let mut freed = Vec::new();
-        for address in old.iter().filter(|address| !new.contains(address)) {
-            let Some(topic) = self.topics[kind.index()].get_mut(name) else {
-                break;
-            };
-            let waiting = topic.subscribers.clone();
-            if waiting.is_empty() {
-                continue;
-            }
-            topic.departures.push(Departure {
-                address: *address,
-                epoch: self.epoch,
-                waiting,
-            });
-            self.drain.depart(*address);
-        }
-        for address in old {
-            freed.extend(self.drain.withdraw(*address));
-        }
-        self.drained(freed);
-    }
-
-    /// Follows up on what a stream has just confirmed.
-    fn settle(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        let mut freed: Vec<Arc<str>> = Vec::new();
-        for (kind, name) in stream.session.take_settled() {
-            let topic = topic_of(kind, &name, stream.client.identity.namespace());
-            let Some(topic) = self.topics[kind.index()].get_mut(&*topic) else {
-                continue;
-            };
-            if topic.departures.is_empty() {
-                continue;
-            }
-            let outstanding = stream.session.outstanding(kind, &name);
-            let complete = topic.confirm(id, |d| !outstanding.before(d.epoch));
-            freed.extend(
-                complete
-                    .into_iter()
-                    .filter_map(|a: IpAddr| self.drain.departed(a)),
-            );
-        }
-        self.drained(freed);
-    }
-
-    /// Tells pods that nobody sends them new requests any more.
-    fn drained(&mut self, pods: impl IntoIterator<Item = Arc<str>>) {
-        for pod in pods {
-            self.refresh(Kind::Inbound, &pod);
         }
     }
 }

@@ -11,6 +11,7 @@
 mod body;
 mod catalog;
 mod client;
+mod discovery_service;
 mod drain;
 mod encode;
 mod frame;
@@ -19,6 +20,7 @@ mod kind;
 mod lookup_budget;
 mod offline;
 mod progress;
+mod proxy_stream;
 mod server;
 mod session;
 mod snapshot_catalog;
@@ -30,9 +32,10 @@ mod topic;
 mod model_tests;
 
 pub use client::Peer;
+pub use discovery_service::DiscoveryService;
 pub use frame::Frame;
 pub use kind::Kind;
 pub use lookup_budget::Limits;
 pub use offline::Offline;
 pub use progress::{Epoch, Progress, ProxyStatus, RefusedBy};
-pub use server::{DiscoveryService, Server};
+pub use server::Server;
