@@ -84,6 +84,11 @@ impl Running {
             std::fs::create_dir(folder.path().join(sub)).unwrap();
         }
         std::fs::write(folder.path().join("source/objects.yaml"), objects).unwrap();
+        Self::launch(folder, arguments).await
+    }
+
+    /// Over what is in the folder.
+    async fn launch(folder: TempDir, arguments: &[&str]) -> Self {
         let path = |sub: &str| folder.path().join(sub).display().to_string();
         let (source, state, join) = (path("source"), path("state"), path("join"));
         let mut line = vec!["weft-control-plane", "run", "--source", &source];
@@ -117,6 +122,16 @@ impl Running {
     }
 
     pub async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Ends, and begins anew with the same state at another port.
+    pub async fn restart(mut self) -> Self {
+        self.end().await;
+        Self::launch(self.folder, &[]).await
+    }
+
+    async fn end(&mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
         within("the end", &mut self.task).await.unwrap().unwrap();
     }
@@ -274,14 +289,37 @@ impl Client {
         Ok(())
     }
 
+    /// This client, towards a control plane at another address.
+    pub fn towards(&self, running: &Running) -> Self {
+        Self {
+            at: running.grpc,
+            ..self.clone()
+        }
+    }
+
     /// Opens a stream as `pod` (`namespace/name`) and subscribes to something.
     pub async fn stream(&self, pod: &str, kind: Kind, names: &[&str]) -> Result<Proxy, Status> {
+        self.resume(pod, kind, names, &[]).await
+    }
+
+    /// As [`Client::stream`], with versions that are held already.
+    pub async fn resume(
+        &self,
+        pod: &str,
+        kind: Kind,
+        names: &[&str],
+        held: &[(&str, &str)],
+    ) -> Result<Proxy, Status> {
         let (requests, outgoing) = mpsc::channel(16);
+        let held = held
+            .iter()
+            .map(|(name, version)| (name.to_string(), version.to_string()));
         let first = DeltaDiscoveryRequest {
             node: Some(Node {
                 id: pod.into(),
                 ..Default::default()
             }),
+            initial_resource_versions: held.collect(),
             ..subscribe(kind, names)
         };
         requests.send(first).await.unwrap();

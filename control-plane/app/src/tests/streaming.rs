@@ -183,6 +183,37 @@ async fn a_broken_file_changes_nothing_and_is_named() {
 }
 
 #[tokio::test]
+async fn after_a_restart_only_differences_are_sent() {
+    let other = "shop/other?from=shop";
+    let running = Running::start(OBJECTS).await;
+    let client = running.joined().await;
+    let mut proxy = client
+        .stream("shop/web-1", Kind::Service, &[SERVICE])
+        .await
+        .unwrap();
+    let response = proxy.response().await.unwrap();
+    proxy.accept(&response).await;
+    let version = response.resources[0].version.clone();
+
+    let running = running.restart().await;
+    let client = client.towards(&running);
+    let held = [(SERVICE, version.as_str()), (other, version.as_str())];
+    let names = [SERVICE, other];
+    let mut proxy = client
+        .resume("shop/web-1", Kind::Service, &names, &held)
+        .await
+        .unwrap();
+    // One is as it was, the other is gone.
+    let response = proxy.response().await.unwrap();
+    assert_eq!(response.resources.len(), 0);
+    assert_eq!(response.removed_resources, [other]);
+    proxy.accept(&response).await;
+    // The certificate of before is good for the next one.
+    client.join("web-1", "web", None).await.unwrap();
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_the_certificate_it_began_with() {
     let running = Running::start_with(OBJECTS, &["--leaf-lifetime", "3s"]).await;
     let client = running.joined().await;
