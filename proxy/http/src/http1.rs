@@ -4,8 +4,6 @@
 //! and the connection closes as soon as its request is dropped. Whole exchanges give it back to its
 //! [`Shelf`]. Connections retire before their peer's idle close, so that no request meets one.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -27,6 +25,7 @@ use weft_proxy_net::{Drain, Hop, Io};
 
 use crate::body::{Body, BodyError, Upload};
 use crate::sent::SendError;
+use crate::shelf::Shelf;
 use crate::tasks::Bound;
 
 /// Applications rarely keep idle connections for less than 5 s; the shortest usual default is what this is
@@ -142,6 +141,11 @@ impl Http1Conn {
         self.identity.as_ref()
     }
 
+    /// It may rest no longer.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        now >= self.expires || self.drain.is_draining()
+    }
+
     /// It has carried an exchange before.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
@@ -160,7 +164,7 @@ impl Http1Conn {
     }
 
     /// Whether a request may still be put on it; notices an end that the peer has sent meanwhile.
-    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx);
         self.driver.is_open()
             && self.sender.is_ready()
@@ -362,54 +366,6 @@ impl AppBody {
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-/// Idle connections to one peer, the one used last on top.
-#[derive(Debug, Default)]
-pub(crate) struct Shelf {
-    idle: RefCell<VecDeque<Box<Http1Conn>>>,
-    /// When it was last put to use.
-    touched: Cell<Option<Instant>>,
-}
-
-/// Idle connections kept per peer and worker.
-const SHELF_LIMIT: usize = 256;
-
-impl Shelf {
-    /// A connection that is ready for a request, to whom it is to lead.
-    pub(crate) async fn take(&self, identity: Option<&SpiffeId>) -> Option<Box<Http1Conn>> {
-        poll_fn(|cx| {
-            self.touched.set(Some(Instant::now()));
-            loop {
-                let Some(mut conn) = self.idle.borrow_mut().pop_back() else {
-                    return Poll::Ready(None);
-                };
-                if conn.identity() == identity && conn.is_usable(cx) {
-                    return Poll::Ready(Some(conn));
-                }
-            }
-        })
-        .await
-    }
-
-    fn put(&self, conn: Box<Http1Conn>) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() == SHELF_LIMIT {
-            idle.pop_front();
-        }
-        idle.push_back(conn);
-    }
-
-    /// Closes what has rested too long.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.idle
-            .borrow_mut()
-            .retain(|conn| now < conn.expires && !conn.drain.is_draining());
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty()
     }
 }
 

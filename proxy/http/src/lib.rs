@@ -31,6 +31,7 @@ mod pool;
 mod pump;
 mod replay;
 mod sent;
+mod shelf;
 mod tasks;
 mod tunnel;
 mod upstream;

@@ -19,9 +19,10 @@ use weft_identity::SpiffeId;
 use weft_proxy_config::{Backend, ConnectionLimits, Overloaded, Permit};
 use weft_proxy_net::{Alpn, ConnectError, Connector, Hop};
 
-use crate::http1::{Http1Conn, IDLE_UNTOLD, Shelf};
+use crate::http1::{Http1Conn, IDLE_UNTOLD};
 use crate::http2_client::Http2Conn;
 use crate::http2_server::MAX_STREAMS;
+use crate::shelf::Shelf;
 use crate::tasks::Tasks;
 
 /// How often idle connections are looked at, while there are any.

@@ -220,23 +220,17 @@ pub(crate) async fn attempt(
     what: Sending<'_>,
     outgoing: &mut Option<Request<Body>>,
 ) -> Result<Response<Body>, Fault> {
-    let begun = Instant::now();
     let mut sending = pin!(send(worker, policy, aim, what, outgoing));
     let limit = match (policy.retries.per_try_timeout, plan.attempt_timeout) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     };
-    let sent = match limit {
+    match limit {
         None => sending.await,
         Some(limit) => timeout(limit, &mut sending)
             .await
             .unwrap_or(Err(Fault::AttemptTimeout(limit))),
-    };
-    if sent.is_ok() && aim.id != 0 {
-        let now = Instant::now();
-        worker.observe(aim.id, now - begun, now.into_std());
     }
-    sent
 }
 
 async fn send(
@@ -265,19 +259,30 @@ async fn send(
     match codec {
         Codec::Http2(sharing) => {
             let conn = worker.pool.http2(&to, sharing).await.map_err(Fault::Pool)?;
-            conn.send(outgoing).await.map_err(Fault::Sent)
+            let begun = Instant::now();
+            let response = conn.send(outgoing).await.map_err(Fault::Sent)?;
+            observe(worker, aim, begun);
+            Ok(response)
         }
         Codec::Http1 => {
             let (conn, shelf) = worker.pool.http1(&to).await.map_err(Fault::Pool)?;
-            let response = conn
-                .send(outgoing, what.upload, &shelf)
-                .await
-                .map_err(Fault::Sent)?;
+            let begun = Instant::now();
+            let sent = conn.send(outgoing, what.upload, &shelf).await;
+            let response = sent.map_err(Fault::Sent)?;
             if aim.mtls && response.headers().contains_key(head::UNDELIVERED) {
                 return Err(Fault::Sent(SendError::Refused));
             }
+            observe(worker, aim, begun);
             Ok(response)
         }
+    }
+}
+
+/// Of the request alone: the first one's handshake says nothing of the endpoint.
+fn observe(worker: &Worker, aim: &Aim, begun: Instant) {
+    if aim.id != 0 {
+        let now = Instant::now();
+        worker.observe(aim.id, now - begun, now.into_std());
     }
 }
 

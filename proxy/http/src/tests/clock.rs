@@ -12,11 +12,12 @@ use weft_proxy_net::{Hop, Io, Leaving, Phase};
 
 use crate::body::Body;
 use crate::exchange::Tracked;
-use crate::http1::{Http1Conn, Shelf};
+use crate::http1::Http1Conn;
 use crate::http1_server;
 use crate::http2_client::Http2Conn;
 use crate::http2_server::Answer;
 use crate::sent::SendError;
+use crate::shelf::Shelf;
 use crate::tasks::Tasks;
 
 fn stopped(test: impl Future<Output = ()>) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use weft_proxy_config::{ConnectionLimits, OutlierDetection, RetryOn, RetryPolicy, TrafficPolicy};
+use weft_proxy_config::{
+    Balancing, ConnectionLimits, OutlierDetection, RetryOn, RetryPolicy, TrafficPolicy,
+};
 
 use super::app::{AnyBody, App, Client, body, empty, full, text};
 use super::forwarding::pair;
@@ -349,6 +351,7 @@ fn an_endpoint_that_fails_is_taken_out() {
         );
         let client = mesh.client().await;
         let policy = TrafficPolicy {
+            balancing: Balancing::RoundRobin,
             outlier: Some(OutlierDetection {
                 consecutive_failures: 3,
                 ..OutlierDetection::default()
