@@ -232,10 +232,18 @@ fn filters_do_what_they_say() {
         };
         let mut headers = Request::new("GET /, x-one: 0, x-two: 0, x-three: 0").headers;
         request.apply(&mut headers);
-        let values = |name| headers.get_all(name).iter().collect::<Vec<_>>();
+        let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+        let values = |name| {
+            headers
+                .get_all(name)
+                .iter()
+                .map(text)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         assert_eq!(
             (values("x-one"), values("x-two")),
-            (vec!["1"], vec!["0", "2"])
+            ("1".to_owned(), "0 2".to_owned())
         );
         assert!(!headers.contains_key("x-three"));
         let mut headers = Request::new("GET /, server: x").headers;

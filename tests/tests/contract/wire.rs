@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use weft_certs::{AuthoritySettings, CertificateAuthority};
 use weft_compile::{Compiler, ResourceKey, Settings};
-use weft_identity::PodRef;
+use weft_identity::{PodRef, TrustDomain};
 use weft_model::Change;
 use weft_proto::discovery::Resource;
 use weft_proto::mesh;
@@ -38,6 +40,25 @@ pub fn body(resource: Resource) -> Option<(String, Bytes)> {
     Some((resource.version, any.value.into()))
 }
 
+/// Made once: keys cost time.
+static TRUST: OnceLock<Arc<mesh::TrustBundle>> = OnceLock::new();
+
+/// The anchors of a CA's first day.
+fn trust() -> mesh::TrustBundle {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = AuthoritySettings::new(TrustDomain::default());
+    let now = SystemTime::now();
+    let authority = CertificateAuthority::open(directory.path(), settings, now).unwrap();
+    let bundle = authority.bundle();
+    let trust_domains = bundle.iter().map(|(domain, roots)| mesh::TrustDomain {
+        name: domain.to_string(),
+        roots: roots.iter().map(|root| root.to_vec()).collect(),
+    });
+    mesh::TrustBundle {
+        trust_domains: trust_domains.collect(),
+    }
+}
+
 /// A golden case, compiled.
 pub struct Case {
     pub name: String,
@@ -58,7 +79,7 @@ impl Case {
         let loaded = weft_source::load(&[input]);
         let mut compiler = Compiler::new(Settings::default());
         let delta = compiler.apply(loaded.world.objects().cloned().map(Change::Upsert));
-        let trust = Arc::new(mesh::TrustBundle::default());
+        let trust = TRUST.get_or_init(|| Arc::new(trust())).clone();
         Self {
             name: name.to_owned(),
             wire: Offline::new(Arc::new(compiler.snapshot().clone()), trust),
