@@ -1,4 +1,4 @@
-//! Durations on the command line: `500ms`, `10s`, `1m30s`, as in the Gateway API (GEP-2257).
+//! Durations on the command line and in tables: `500ms`, `10s`, `1m30s`, as in the Gateway API (GEP-2257).
 
 use std::time::Duration;
 
@@ -29,9 +29,25 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long something has lasted, to two units.
+pub(crate) fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{}m", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_durations_are_rounded_down() {
+        let texts = [59, 61, 3_600, 90_061].map(|seconds| rough(Duration::from_secs(seconds)));
+        assert_eq!(texts, ["59s", "1m1s", "1h0m", "25h1m"]);
+    }
 
     #[test]
     fn durations_are_sums_of_parts() {

@@ -9,6 +9,7 @@ mod duration;
 mod metrics;
 mod output;
 mod proxy;
+mod root;
 mod run_dir;
 mod table;
 mod top;
@@ -21,9 +22,17 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Format;
 
+const EXAMPLES: &str = "\
+Begin here:
+  weft validate FOLDER                      what is wrong with the YAML, by line
+  weft up -f FOLDER --publish 8080=NS/SVC:80   run it on this machine
+  weft wait                                 until every pod is ready
+  weft top                                  who calls whom
+  weft wait HTTPRoute/NAME -n NS            after an edit: until every proxy runs it";
+
 /// Weft: a service mesh that needs no changes in applications.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -40,6 +49,8 @@ enum Command {
     Wait(wait::Arguments),
     /// What single proxies know and do.
     Proxy(proxy::Arguments),
+    /// The mesh's root certificate and its rotation.
+    Root(root::Arguments),
     /// Who calls whom, how fast and how well.
     Top(top::Arguments),
 }
@@ -58,6 +69,7 @@ fn main() -> ExitCode {
 
     match run(Arguments::parse().command) {
         Ok(code) => code,
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weft: {error:#}");
             ExitCode::FAILURE
@@ -76,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Validate(validate) => validate.run(),
         Command::Wait(wait) => runtime()?.block_on(wait.run()),
         Command::Proxy(proxy) => runtime()?.block_on(proxy.run()),
+        Command::Root(root) => runtime()?.block_on(root.run()),
         Command::Top(top) => runtime()?.block_on(top.run()),
     }
 }

@@ -4,6 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+/// Flags of answers that the proxy gives before it sends anything.
+const UNSENT: [&str; 10] = [
+    "bad-request",
+    "too-large",
+    "request-timeout",
+    "no-route",
+    "invalid-backend",
+    "no-endpoint",
+    "connect-failed",
+    "unresolved",
+    "not-in-registry",
+    "not-ready",
+];
+
 /// One pod's metrics page.
 pub(crate) struct Page {
     /// `namespace/pod`
@@ -24,6 +38,8 @@ pub(crate) struct Traffic {
     pub retries: u64,
     /// Requests over mutual TLS.
     pub mtls: u64,
+    /// Requests that the proxy answered itself before anything was sent: they had no hop that could be encrypted.
+    pub unsent: u64,
     /// Requests by HTTP status.
     pub statuses: BTreeMap<u16, u64>,
     /// Upper bound in seconds → requests at or below it.
@@ -37,9 +53,9 @@ impl Traffic {
         ratio(self.requests - self.failed, self.requests)
     }
 
-    /// Share of requests over mutual TLS, 0 to 1.
+    /// Share of what was sent over mutual TLS, 0 to 1.
     pub(crate) fn mtls_share(&self) -> f64 {
-        ratio(self.mtls, self.requests)
+        ratio(self.mtls, self.requests.saturating_sub(self.unsent))
     }
 
     /// The latency in milliseconds that the share `quantile` of requests stays within, by linear interpolation inside a
@@ -178,6 +194,8 @@ impl<'a> Sample<'a> {
                 }
                 if self.label("mtls") == "true" {
                     traffic.mtls += self.value;
+                } else if UNSENT.contains(&self.label("flag")) {
+                    traffic.unsent += self.value;
                 }
             }
             "weft_request_retries_total" => traffic.retries += self.value,
@@ -213,6 +231,8 @@ mod tests {
             "# TYPE weft_requests counter\n\
              weft_requests_total{{{labels},status=\"200\"}} 90\n\
              weft_requests_total{{{labels},status=\"503\"}} 10\n\
+             weft_requests_total{{direction=\"outbound\",destination=\"gone\",mtls=\"false\",flag=\"no-endpoint\",status=\"503\"}} 2\n\
+             weft_requests_total{{direction=\"outbound\",destination=\"gone\",mtls=\"true\",flag=\"\",status=\"200\"}} 1\n\
              weft_request_retries_total{{{labels},status=\"200\"}} 4\n\
              weft_request_duration_seconds_bucket{{le=\"0.001\",{labels}}} 50\n\
              weft_request_duration_seconds_bucket{{le=\"0.002\",{labels}}} 100\n\
@@ -243,6 +263,10 @@ mod tests {
             (inbound.requests, inbound.refused, inbound.mtls_share()),
             (3, 3, 0.0)
         );
-        assert_eq!(mesh.edges.len(), 1);
+        let gone = mesh.edges.iter().find(|(edge, _)| edge.to == "gone");
+        let (_, gone) = gone.unwrap();
+        assert_eq!((gone.requests, gone.failed, gone.unsent), (3, 2, 2));
+        assert_eq!(gone.mtls_share(), 1.0);
+        assert_eq!(mesh.edges.len(), 2);
     }
 }

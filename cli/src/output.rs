@@ -1,4 +1,6 @@
-//! Results as tables or JSON.
+//! Results as tables or JSON, on standard output. A reader who goes away (`weft top | head`) is no fault: see [`is_reader_gone`].
+
+use std::io::{self, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -11,6 +13,45 @@ pub(crate) enum Format {
 
 /// Prints a value as indented JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Prints text as it is.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Whether it failed only because nobody reads any more.
+pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref());
+    io.into_iter()
+        .any(|cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// `1 error`, `2 errors`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_broken_pipe_is_a_reader_who_left() {
+        let error = |kind| anyhow::Error::from(io::Error::from(kind)).context("while printing");
+        assert!(is_reader_gone(&error(io::ErrorKind::BrokenPipe)));
+        assert!(!is_reader_gone(&error(io::ErrorKind::NotFound)));
+    }
+
+    #[test]
+    fn counts_read_well() {
+        assert_eq!(
+            (counted(1, "error"), counted(0, "error")),
+            ("1 error".into(), "0 errors".into())
+        );
+    }
 }

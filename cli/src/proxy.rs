@@ -1,15 +1,17 @@
 //! `weft proxy`: single proxies. `status` is the control plane's view of all of them, `config` one proxy's own.
 
+mod config;
+mod status;
+
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use serde_json::Value;
 
 use crate::Output;
-use crate::output::{Format, print_json};
+use crate::output::{Format, print, print_json};
 use crate::run_dir::RunDir;
-use crate::table::{Align, Table};
+pub(crate) use status::refusal;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -19,85 +21,54 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Every connected proxy: who it is, and whether it runs what it should.
+    /// Every proxy: who it is, and whether it runs what it should.
     Status {
         #[command(flatten)]
         mesh: RunDir,
         #[command(flatten)]
         output: Output,
     },
-    /// The configuration that one proxy runs now.
+    /// What one proxy runs now: who may come in, and where calls go. All of it with `-o json`.
     Config {
         /// The pod, as in shop/web-6d4cf56db6-x2x9k.
         #[arg(value_name = "NAMESPACE/POD")]
         pod: String,
         #[command(flatten)]
         mesh: RunDir,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
 impl Arguments {
     pub(crate) async fn run(&self) -> Result<ExitCode> {
         match &self.command {
-            Command::Status { mesh, output } => status(mesh, output.output).await?,
-            Command::Config { pod, mesh } => {
-                let Some((namespace, name)) = pod.split_once('/') else {
-                    bail!(
-                        "{pod:?} is not of the form NAMESPACE/POD; `weft proxy status` lists the pods"
-                    );
-                };
-                let path = RunDir::proxy_path(namespace, name, "/config");
-                print_json(&mesh.supervisor().get(&path).await?)?;
+            Command::Status { mesh, output } => {
+                let status = status::ask(mesh).await?;
+                match output.output {
+                    Format::Json => print_json(&status)?,
+                    Format::Table => print(&status::table(&status))?,
+                }
+            }
+            Command::Config { pod, mesh, output } => {
+                let config = config(mesh, pod).await?;
+                match output.output {
+                    Format::Json => print_json(&config)?,
+                    Format::Table => print(&config::text(&config))?,
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn status(run_dir: &RunDir, format: Format) -> Result<()> {
-    let answer = run_dir.control_plane().get("/v1/proxies").await?;
-    if format == Format::Json {
-        return print_json(&answer);
-    }
-    let mut table = Table::new(&[
-        ("POD", Align::Left),
-        ("IDENTITY", Align::Left),
-        ("CONNECTED", Align::Right),
-        ("STATE", Align::Left),
-        ("REFUSED", Align::Left),
-    ]);
-    for proxy in answer["proxies"].as_array().into_iter().flatten() {
-        let refused: Vec<String> = proxy["refusals"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(refusal)
-            .collect();
-        table.row(vec![
-            text(&proxy["pod"]),
-            text(&proxy["identity"]),
-            format!("{}s", proxy["connectedSeconds"]),
-            if proxy["upToDate"].as_bool().unwrap_or(false) {
-                "up to date".into()
-            } else {
-                "behind".into()
-            },
-            refused.join("; "),
-        ]);
-    }
-    print!("{}", table.render());
-    Ok(())
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn refusal(value: &Value) -> String {
-    format!(
-        "{}: {}: {}",
-        text(&value["resource"]),
-        text(&value["field"]),
-        text(&value["reason"])
-    )
+async fn config(mesh: &RunDir, pod: &str) -> Result<serde_json::Value> {
+    let Some((namespace, name)) = pod.split_once('/') else {
+        bail!("{pod:?} is not of the form NAMESPACE/POD; `weft proxy status` lists the pods");
+    };
+    let path = RunDir::proxy_path(namespace, name, "/config");
+    mesh.supervisor()
+        .get(&path)
+        .await
+        .context("the proxy's configuration cannot be had; `weft proxy status` lists the pods")
 }

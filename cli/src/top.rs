@@ -1,7 +1,7 @@
 //! `weft top`: who calls whom, from the proxies' own metrics.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::metrics::{Edge, Mesh, Page, Traffic};
-use crate::output::{Format, print_json};
+use crate::output::{Format, print, print_json};
 use crate::run_dir::RunDir;
 use crate::table::{Align, Table};
 use crate::{Output, duration};
@@ -54,14 +54,13 @@ impl Arguments {
     }
 
     fn print(&self, mesh: &Mesh, before: Option<(Duration, &Mesh)>) -> Result<()> {
-        let mut out = std::io::stdout().lock();
-        if !self.once && out.is_terminal() {
-            // Home and clear to the end: no flicker.
-            out.write_all(b"\x1b[H\x1b[J")?;
-        }
-        out.write_all(table(mesh, before).as_bytes())?;
-        out.flush()?;
-        Ok(())
+        // Home and clear to the end: no flicker.
+        let clear = if !self.once && std::io::stdout().is_terminal() {
+            "\x1b[H\x1b[J"
+        } else {
+            ""
+        };
+        print(&format!("{clear}{}", table(mesh, before)))
     }
 }
 
@@ -85,6 +84,9 @@ async fn pages(run_dir: &RunDir) -> Result<Vec<Page>> {
 }
 
 fn table(mesh: &Mesh, before: Option<(Duration, &Mesh)>) -> String {
+    if mesh.edges.is_empty() {
+        return "no pod with a sidecar has called anybody yet; `weft wait` says whether all are ready\n".to_owned();
+    }
     let mut table = Table::new(&[
         ("FROM", Align::Left),
         ("TO", Align::Left),
@@ -170,6 +172,7 @@ fn traffic_json(traffic: &Traffic) -> Value {
         "refused": traffic.refused,
         "retries": traffic.retries,
         "mtls": traffic.mtls,
+        "unsent": traffic.unsent,
         "statuses": statuses,
         "p50Ms": traffic.latency_ms(0.5),
         "p99Ms": traffic.latency_ms(0.99),

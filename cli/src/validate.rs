@@ -10,7 +10,7 @@ use weft_model::Severity;
 use weft_source::Diagnostic;
 
 use crate::Output;
-use crate::output::{Format, print_json};
+use crate::output::{Format, counted, print, print_json};
 
 /// Checks YAML and names every fault as `file:line: Kind namespace/name: field: reason`. Exits with 1 if anything is
 /// wrong. Nothing is contacted.
@@ -32,9 +32,13 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         for path in &self.paths {
-            anyhow::ensure!(path.exists(), "{} does not exist", path.display());
+            anyhow::ensure!(
+                path.exists(),
+                "{} does not exist; give files or folders of YAML",
+                path.display()
+            );
         }
-        let diagnostics = self.diagnostics();
+        let (objects, diagnostics) = self.check();
         let count = |severity| {
             diagnostics
                 .iter()
@@ -45,15 +49,26 @@ impl Arguments {
         let fails = errors > 0 || (self.strict && warnings > 0);
         match self.output.output {
             Format::Json => {
-                print_json(
-                    &json!({ "valid": !fails, "errors": errors, "warnings": warnings, "findings": diagnostics }),
-                )?;
+                print_json(&json!({
+                    "valid": !fails,
+                    "objects": objects,
+                    "errors": errors,
+                    "warnings": warnings,
+                    "findings": diagnostics,
+                }))?;
             }
             Format::Table => {
-                for diagnostic in &diagnostics {
-                    println!("{}: {diagnostic}", diagnostic.severity);
+                let mut text: String = diagnostics.iter().map(line).collect();
+                if objects == 0 {
+                    text += "no objects of the mesh here: files end in .yaml, .yml or .json\n";
                 }
-                println!("{errors} errors, {warnings} warnings");
+                text += &format!(
+                    "{}: {}, {}\n",
+                    counted(objects, "object"),
+                    counted(errors, "error"),
+                    counted(warnings, "warning")
+                );
+                print(&text)?;
             }
         }
         Ok(if fails {
@@ -63,8 +78,8 @@ impl Arguments {
         })
     }
 
-    /// What reading and compiling find, by place.
-    fn diagnostics(&self) -> Vec<Diagnostic> {
+    /// How many objects there are, and what reading and compiling find, by place.
+    fn check(&self) -> (usize, Vec<Diagnostic>) {
         let loaded = weft_source::load(&self.paths);
         let (_, findings) = weft_compile::compile(Settings::default(), &loaded.world);
         let compiled = findings
@@ -79,6 +94,14 @@ impl Arguments {
             }
         }
         all.sort();
-        all
+        (loaded.world.objects().count(), all)
+    }
+}
+
+/// `file:line: Kind namespace/name: field: reason`, and what it is if it is no error.
+fn line(diagnostic: &Diagnostic) -> String {
+    match diagnostic.severity {
+        Severity::Error => format!("{diagnostic}\n"),
+        lesser => format!("{diagnostic} ({lesser})\n"),
     }
 }

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use http::StatusCode;
+use serde_json::Value;
 use weft_local::info::Status;
 
-use crate::admin::query_value;
-use crate::output::{Format, print_json};
+use crate::admin::{Refused, query_value};
+use crate::output::{Format, counted, print, print_json};
+use crate::proxy::refusal;
 use crate::run_dir::RunDir;
 use crate::{Output, duration};
 
@@ -49,27 +52,18 @@ impl Arguments {
             query_value(name),
             self.timeout.as_millis()
         );
-        let answer = self.mesh.control_plane().get(&path).await?;
-        let confirmed = answer["confirmed"].as_bool().unwrap_or(false);
+        let answer = self.mesh.control_plane().get(&path).await;
+        let answer = answer.map_err(|error| match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.status == StatusCode::NOT_FOUND => error.context(
+                "nothing to wait for (another namespace is named by -n; `weft validate` says why an object cannot be read)",
+            ),
+            _ => error,
+        })?;
         match self.output.output {
             Format::Json => print_json(&answer)?,
-            Format::Table if confirmed => {
-                println!(
-                    "{object} is in force: {} proxies have confirmed it",
-                    answer["proxies"]
-                );
-            }
-            Format::Table => {
-                println!(
-                    "{object} is not in force everywhere yet; waiting for: {}",
-                    names(&answer["lagging"])
-                );
-                println!(
-                    "See `weft proxy status` for what these proxies have refused or not yet confirmed."
-                );
-            }
+            Format::Table => print(&outcome(object, &answer))?,
         }
-        Ok(if confirmed {
+        Ok(if answer["confirmed"].as_bool().unwrap_or(false) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -82,15 +76,21 @@ impl Arguments {
         loop {
             let status = self.mesh.status().await;
             if status.as_ref().is_ok_and(|status| status.settled) {
-                if self.output.output == Format::Json {
-                    print_json(&status?)?;
-                } else {
-                    println!("every pod is ready");
+                let status = status?;
+                match self.output.output {
+                    Format::Json => print_json(&status)?,
+                    Format::Table => {
+                        print(&format!("ready: {}\n", counted(status.pods.len(), "pod")))?
+                    }
                 }
                 return Ok(ExitCode::SUCCESS);
             }
             if Instant::now() >= deadline {
-                print!("{}", unready(&status?));
+                let status = status?;
+                match self.output.output {
+                    Format::Json => print_json(&status)?,
+                    Format::Table => print(&unready(&status))?,
+                }
                 return Ok(ExitCode::FAILURE);
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -98,14 +98,46 @@ impl Arguments {
     }
 }
 
-fn names(value: &serde_json::Value) -> String {
-    let names: Vec<&str> = value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str())
-        .collect();
-    names.join(", ")
+/// The control plane's answer in sentences.
+fn outcome(object: &str, answer: &Value) -> String {
+    let list = |field: &str| answer[field].as_array().cloned().unwrap_or_default();
+    let proxies = answer["proxies"].as_u64().unwrap_or_default();
+    let proxies =
+        counted(usize::try_from(proxies).unwrap_or_default(), "proxy").replace("proxys", "proxies");
+    if answer["confirmed"].as_bool().unwrap_or(false) {
+        return format!("{object} is in force; connected and up to date with it: {proxies}\n");
+    }
+    let mut out = format!("{object} is not in force everywhere");
+    let diagnostics = list("diagnostics");
+    if !diagnostics.is_empty() {
+        out += "; as it is written now it cannot be read, so its last good version holds:\n";
+    }
+    for finding in &diagnostics {
+        out += &format!("  {}\n", finding["text"].as_str().unwrap_or_default());
+    }
+    let refusals = list("refusals");
+    if !refusals.is_empty() {
+        out += "; refused by\n";
+    }
+    for one in &refusals {
+        out += &format!(
+            "  {}: {}\n",
+            one["pod"].as_str().unwrap_or_default(),
+            refusal(one)
+        );
+    }
+    if diagnostics.is_empty() && refusals.is_empty() {
+        let lagging: Vec<String> = list("lagging")
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        out += &format!(
+            " yet; waiting for {}\nSee `weft proxy status`, or wait longer with --timeout.\n",
+            lagging.join(", ")
+        );
+    }
+    out
 }
 
 /// What stands in the way, a line each.
@@ -131,4 +163,34 @@ fn unready(status: &Status) -> String {
         out.push_str("  the control plane does not run\n");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_answer_says_whether_and_why_not() {
+        let answer = json!({"confirmed": true, "proxies": 2, "lagging": []});
+        assert_eq!(
+            outcome("HTTPRoute/a", &answer),
+            "HTTPRoute/a is in force; connected and up to date with it: 2 proxies\n"
+        );
+        let answer = json!({"confirmed": false, "proxies": 2, "lagging": ["shop/a", "shop/b"]});
+        assert!(outcome("HTTPRoute/a", &answer).contains("yet; waiting for shop/a, shop/b\n"));
+        let refusal = json!({"pod": "shop/a", "resource": "Service shop/w", "field": "ports", "reason": "odd"});
+        let answer = json!({"confirmed": false, "lagging": ["shop/a"], "refusals": [refusal]});
+        assert!(
+            outcome("HTTPRoute/a", &answer)
+                .ends_with("; refused by\n  shop/a: Service shop/w: ports: odd\n")
+        );
+        let finding = json!({"text": "a.yaml:3: HTTPRoute shop/a: spec: odd"});
+        let answer = json!({"confirmed": false, "lagging": [], "diagnostics": [finding]});
+        assert!(
+            outcome("HTTPRoute/a", &answer)
+                .ends_with("holds:\n  a.yaml:3: HTTPRoute shop/a: spec: odd\n")
+        );
+    }
 }
