@@ -24,11 +24,11 @@ use crate::output::Format;
 
 const EXAMPLES: &str = "\
 Begin here:
-  weft validate FOLDER                      what is wrong with the YAML, by line
+  weft validate FOLDER                         what is wrong with the YAML, by line
   weft up -f FOLDER --publish 8080=NS/SVC:80   run it on this machine
-  weft wait                                 until every pod is ready
-  weft top                                  who calls whom
-  weft wait HTTPRoute/NAME -n NS            after an edit: until every proxy runs it";
+  weft wait                                    until every pod is ready
+  weft top                                     who calls whom
+  weft wait HTTPRoute/NAME -n NS               after an edit: until every proxy runs it";
 
 /// Weft: a service mesh that needs no changes in applications.
 #[derive(Parser)]

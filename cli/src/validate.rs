@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_compile::Settings;
 use weft_model::Severity;
 use weft_source::Diagnostic;
@@ -54,7 +54,7 @@ impl Arguments {
                     "objects": objects,
                     "errors": errors,
                     "warnings": warnings,
-                    "findings": diagnostics,
+                    "findings": diagnostics.iter().map(finding).collect::<Vec<_>>(),
                 }))?;
             }
             Format::Table => {
@@ -96,6 +96,24 @@ impl Arguments {
         all.sort();
         (loaded.world.objects().count(), all)
     }
+}
+
+/// A finding as programs read it, with the names that the control plane's `/v1/diagnostics` has.
+fn finding(diagnostic: &Diagnostic) -> Value {
+    let place = diagnostic.place.as_ref();
+    let subject = diagnostic.subject.as_ref();
+    json!({
+        "severity": diagnostic.severity.to_string(),
+        "file": place.map(|place| &*place.file),
+        "line": place.map(|place| place.line),
+        "kind": subject.map(|subject| &*subject.kind),
+        "namespace": subject.map(|subject| &*subject.namespace),
+        "name": subject.map(|subject| &*subject.name),
+        "field": diagnostic.field.to_string(),
+        "reason": diagnostic.reason.to_string(),
+        "message": diagnostic.message,
+        "text": diagnostic.to_string(),
+    })
 }
 
 /// `file:line: Kind namespace/name: field: reason`, and what it is if it is no error.

@@ -109,7 +109,7 @@ fn a_fault_is_named_by_file_line_object_and_field() {
     let at_field = |one: &&Value| one["field"] == "spec.selctor";
     let finding = findings.iter().find(at_field).unwrap();
     assert_eq!(
-        (&finding["place"]["line"], &finding["severity"]),
+        (&finding["line"], &finding["severity"]),
         (&6.into(), &"error".into())
     );
 }
