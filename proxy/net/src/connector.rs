@@ -96,6 +96,13 @@ pub enum ConnectErrorKind {
     Unidentified,
 }
 
+impl ConnectErrorKind {
+    /// Nobody listens there.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Tcp(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
 /// A hop to this pod's own inbound side.
 #[derive(Debug)]
 pub(crate) struct OwnHop {
@@ -167,12 +174,30 @@ impl Connector {
     }
 
     async fn plain(&self, target: SocketAddr) -> Result<Hop, ConnectErrorKind> {
-        let socket = dial(target).await?;
+        let socket = match dial(target).await {
+            Err(error) if error.is_refusal() => self.dial_elsewhere(target).await.ok_or(error)?,
+            dialled => dialled?,
+        };
         Ok(Hop {
             io: Io::plain(socket),
             identity: None,
             drain: self.0.leaving.drain(),
         })
+    }
+
+    /// An application that listens on one family only is there all the same: what is refused at one
+    /// of this pod's own addresses is tried at the others.
+    async fn dial_elsewhere(&self, refused: SocketAddr) -> Option<TcpStream> {
+        let here = refused.ip().to_canonical();
+        if !self.0.own.contains(&here) {
+            return None;
+        }
+        for other in self.0.own.iter().filter(|ip| **ip != here) {
+            if let Ok(socket) = dial(SocketAddr::new(*other, refused.port())).await {
+                return Some(socket);
+            }
+        }
+        None
     }
 
     async fn mutual_tls(

@@ -200,3 +200,18 @@ async fn at_its_limit_a_backend_takes_no_further_connection() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_application_that_listens_on_one_family_is_reached_by_both() {
+    in_one_thread(async {
+        let mesh = Mesh::new();
+        let mut server = mesh.proxy("db", 2);
+        server.proxy.addresses = [ip(2), ip(7)].into();
+        server.takes(MtlsMode::Permissive);
+        let app = greeting_app(7).await;
+        let pod = server.before(SocketAddr::new(ip(2), app.port()));
+        server.start();
+        assert_eq!(say(pod, b"").await, "220 ready\n");
+    })
+    .await;
+}
