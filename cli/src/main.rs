@@ -6,6 +6,7 @@
 
 mod admin;
 mod duration;
+mod exec;
 mod metrics;
 mod output;
 mod proxy;
@@ -49,6 +50,8 @@ enum Command {
     Wait(wait::Arguments),
     /// What single proxies know and do.
     Proxy(proxy::Arguments),
+    /// Run a command in a pod; what it calls goes through the pod's proxy.
+    Exec(exec::Arguments),
     /// The mesh's root certificate and its rotation.
     Root(root::Arguments),
     /// Who calls whom, how fast and how well.
@@ -88,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Validate(validate) => validate.run(),
         Command::Wait(wait) => runtime()?.block_on(wait.run()),
         Command::Proxy(proxy) => runtime()?.block_on(proxy.run()),
+        Command::Exec(exec) => runtime()?.block_on(exec.run()),
         Command::Root(root) => runtime()?.block_on(root.run()),
         Command::Top(top) => runtime()?.block_on(top.run()),
     }

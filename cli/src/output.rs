@@ -31,9 +31,8 @@ pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
 }
 
 /// `1 error`, `2 errors`.
-pub(crate) fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]
@@ -49,9 +48,7 @@ mod tests {
 
     #[test]
     fn counts_read_well() {
-        assert_eq!(
-            (counted(1, "error"), counted(0, "error")),
-            ("1 error".into(), "0 errors".into())
-        );
+        let texts = [0, 1, 2].map(|count| counted(count, "proxy", "proxies"));
+        assert_eq!(texts, ["0 proxies", "1 proxy", "2 proxies"]);
     }
 }

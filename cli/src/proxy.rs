@@ -5,10 +5,11 @@ mod status;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Subcommand;
 
 use crate::Output;
+use crate::admin::Refused;
 use crate::output::{Format, print, print_json};
 use crate::run_dir::RunDir;
 pub(crate) use status::refusal;
@@ -67,8 +68,9 @@ async fn config(mesh: &RunDir, pod: &str) -> Result<serde_json::Value> {
         bail!("{pod:?} is not of the form NAMESPACE/POD; `weft proxy status` lists the pods");
     };
     let path = RunDir::proxy_path(namespace, name, "/config");
-    mesh.supervisor()
-        .get(&path)
-        .await
-        .context("the proxy's configuration cannot be had; `weft proxy status` lists the pods")
+    let answer = mesh.supervisor().get(&path).await;
+    answer.map_err(|error| match error.downcast_ref::<Refused>() {
+        Some(refused) => anyhow!("{refused}; `weft proxy status` lists the pods"),
+        None => error,
+    })
 }

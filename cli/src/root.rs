@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::Subcommand;
 use serde_json::Value;
 
+use crate::admin::Refused;
 use crate::output::{Format, print, print_json};
 use crate::run_dir::RunDir;
 use crate::{Output, duration};
@@ -41,7 +42,10 @@ impl Arguments {
             Command::Status(target) => (target, target.mesh.control_plane().get(PATH).await?),
             Command::Rotate(target) => {
                 let begun = target.mesh.control_plane().post(PATH).await;
-                let answer = begun.context("the root is not rotated; see `weft root status`")?;
+                let answer = begun.map_err(|error| match error.downcast_ref::<Refused>() {
+                    Some(refused) => anyhow!("{refused}; see `weft root status`"),
+                    None => error,
+                })?;
                 (target, answer)
             }
         };

@@ -19,7 +19,8 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    fn path(&self) -> PathBuf {
+    /// The directory.
+    pub(crate) fn path(&self) -> PathBuf {
         self.run_dir
             .clone()
             .unwrap_or_else(|| Path::new("/run/weft").join(&self.name))

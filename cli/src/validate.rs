@@ -64,9 +64,9 @@ impl Arguments {
                 }
                 text += &format!(
                     "{}: {}, {}\n",
-                    counted(objects, "object"),
-                    counted(errors, "error"),
-                    counted(warnings, "warning")
+                    counted(objects, "object", "objects"),
+                    counted(errors, "error", "errors"),
+                    counted(warnings, "warning", "warnings")
                 );
                 print(&text)?;
             }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use http::StatusCode;
 use serde_json::Value;
 use weft_local::info::Status;
@@ -54,8 +54,8 @@ impl Arguments {
         );
         let answer = self.mesh.control_plane().get(&path).await;
         let answer = answer.map_err(|error| match error.downcast_ref::<Refused>() {
-            Some(refused) if refused.status == StatusCode::NOT_FOUND => error.context(
-                "nothing to wait for (another namespace is named by -n; `weft validate` says why an object cannot be read)",
+            Some(refused) if refused.status == StatusCode::NOT_FOUND => anyhow!(
+                "{refused}; name another namespace by -n, and see `weft validate FOLDER` for objects that cannot be read"
             ),
             _ => error,
         })?;
@@ -79,9 +79,10 @@ impl Arguments {
                 let status = status?;
                 match self.output.output {
                     Format::Json => print_json(&status)?,
-                    Format::Table => {
-                        print(&format!("ready: {}\n", counted(status.pods.len(), "pod")))?
-                    }
+                    Format::Table => print(&format!(
+                        "ready: {}\n",
+                        counted(status.pods.len(), "pod", "pods")
+                    ))?,
                 }
                 return Ok(ExitCode::SUCCESS);
             }
@@ -102,8 +103,8 @@ impl Arguments {
 fn outcome(object: &str, answer: &Value) -> String {
     let list = |field: &str| answer[field].as_array().cloned().unwrap_or_default();
     let proxies = answer["proxies"].as_u64().unwrap_or_default();
-    let proxies =
-        counted(usize::try_from(proxies).unwrap_or_default(), "proxy").replace("proxys", "proxies");
+    let proxies = usize::try_from(proxies).unwrap_or(usize::MAX);
+    let proxies = counted(proxies, "proxy", "proxies");
     if answer["confirmed"].as_bool().unwrap_or(false) {
         return format!("{object} is in force; connected and up to date with it: {proxies}\n");
     }
