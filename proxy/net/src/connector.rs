@@ -58,7 +58,8 @@ pub struct Hop {
     pub io: Io,
     /// Who answered; none in plaintext.
     pub identity: Option<SpiffeId>,
-    /// When to take no new request onto it, and when to end it. Whoever holds the hop watches both.
+    /// When to take no new request onto it (its peer's certificate, its age, trust; not because this
+    /// proxy is leaving: it still serves) and when to end it. Whoever holds the hop watches both.
     pub drain: Drain,
 }
 
@@ -181,7 +182,7 @@ impl Connector {
         Ok(Hop {
             io: Io::plain(socket),
             identity: None,
-            drain: self.0.leaving.drain(),
+            drain: self.0.leaving.hop_drain(),
         })
     }
 
@@ -228,7 +229,7 @@ impl Connector {
         Ok(Hop {
             io: Io::Tls(Box::new(stream.into())),
             identity: Some(id),
-            drain: self.0.leaving.drain().with_life(life),
+            drain: self.0.leaving.hop_drain().with_life(life),
         })
     }
 
@@ -244,7 +245,7 @@ impl Connector {
         Hop {
             io: Io::Memory(io),
             identity: own.map(|own| own.chain().id().clone()),
-            drain: self.0.leaving.drain(),
+            drain: self.0.leaving.hop_drain(),
         }
     }
 }

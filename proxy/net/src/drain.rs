@@ -88,11 +88,20 @@ impl Leaving {
         }
     }
 
-    /// The view of a connection without a life of its own to end.
+    /// The view of a connection that was accepted: goodbye is said when the process leaves.
     pub fn drain(&self) -> Drain {
         Drain {
             leaving: self.clone(),
+            goodbye: Phase::Draining,
             life: None,
+        }
+    }
+
+    /// The view of a connection that was dialled: it serves those who are still served, to the end.
+    pub(crate) fn hop_drain(&self) -> Drain {
+        Drain {
+            goodbye: Phase::Ended,
+            ..self.drain()
         }
     }
 
@@ -181,6 +190,8 @@ impl Life {
 #[derive(Clone, Debug)]
 pub struct Drain {
     leaving: Leaving,
+    /// How far leaving must have come for goodbye to be said.
+    goodbye: Phase,
     life: Option<Arc<Life>>,
 }
 
@@ -192,15 +203,15 @@ impl Drain {
 
     /// Is it time to say goodbye? Cheap enough for every request.
     pub fn is_draining(&self) -> bool {
-        self.leaving.phase() >= Phase::Draining || self.life.as_ref().is_some_and(|l| l.is_over())
+        self.leaving.phase() >= self.goodbye || self.life.as_ref().is_some_and(|l| l.is_over())
     }
 
     /// Returns when it is time to say goodbye (GOAWAY, `Connection: close`).
     pub async fn draining(&self) {
         match &self.life {
-            None => self.leaving.reached(Phase::Draining).await,
+            None => self.leaving.reached(self.goodbye).await,
             Some(life) => tokio::select! {
-                () = self.leaving.reached(Phase::Draining) => {}
+                () = self.leaving.reached(self.goodbye) => {}
                 () = life.over() => {}
             },
         }

@@ -126,7 +126,7 @@ impl<S: ServeHttp> Worker<S> {
         let caller = Caller {
             io: Io::Memory(hop.io),
             peer,
-            drain: self.leaving.drain(),
+            drain: self.leaving.hop_drain(),
             to,
         };
         self.inbound_mesh(caller, hop.alpn, record).await

@@ -69,3 +69,20 @@ async fn over_the_limit_connections_are_closed_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn hops_go_on_serving_those_who_are_still_served() {
+    in_one_thread(async {
+        let leaving = Leaving::new();
+        let (accepted, dialled) = (leaving.drain(), leaving.hop_drain());
+        leaving.advance(Phase::Draining);
+        assert!(accepted.is_draining() && !dialled.is_draining());
+        accepted.draining().await;
+        leaving.advance(Phase::Closed);
+        assert!(!dialled.is_draining());
+        leaving.advance(Phase::Ended);
+        dialled.draining().await;
+        dialled.ended().await;
+    })
+    .await;
+}
