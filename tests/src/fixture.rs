@@ -164,9 +164,26 @@ impl TestMesh {
         Ok(std::fs::remove_file(self.folder.path().join(name))?)
     }
 
-    /// Waits until everything runs and is ready.
+    /// Waits until everything runs and is ready, and the control plane, if there is one, knows.
     pub async fn settled(&self) -> anyhow::Result<()> {
-        self.wait_settled(LIMIT).await.map(drop)
+        let status = self.wait_settled(LIMIT).await?;
+        if status.control_plane_pid.is_none() {
+            return Ok(());
+        }
+        self.connected().await?;
+        let known = async || {
+            let path = "/v1/snapshot";
+            let (_, body) = self.control_plane_admin_request(Method::GET, path).await?;
+            let snapshot: Value = serde_json::from_str(&body)?;
+            let services = self.status().await?.services;
+            Ok(services.iter().all(|service| {
+                let name = format!("{}/{}/", service.namespace, service.name);
+                // An endpoint has one address of each family.
+                ready_endpoints(&snapshot, &name) == 2 * service.ready
+            }))
+        };
+        self.until("the control plane knows all endpoints", known)
+            .await
     }
 
     /// Waits until the control plane has a stream to every meshed pod's proxy.
@@ -356,6 +373,16 @@ impl TestMesh {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.mesh.stop().await
     }
+}
+
+/// How many endpoints of the Service whose buckets begin with `name` are ready.
+fn ready_endpoints(snapshot: &Value, name: &str) -> usize {
+    let buckets = snapshot["endpoints"].as_object().into_iter().flatten();
+    buckets
+        .filter(|(bucket, _)| bucket.starts_with(name))
+        .flat_map(|(_, bucket)| bucket["endpoints"].as_array().into_iter().flatten())
+        .filter(|endpoint| endpoint["ready"] == true)
+        .count()
 }
 
 /// `target/e2e/TEST`, made if need be.

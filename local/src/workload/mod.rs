@@ -3,6 +3,7 @@
 
 pub mod env;
 pub mod image;
+mod read;
 pub mod rollout;
 pub mod template;
 

@@ -1,11 +1,15 @@
 //! The end-to-end suite: real proxies and a real control plane on this machine. `cargo test --test
 //! e2e` runs it after `cargo build --workspace --bins`; see `weft_tests::runner` for its flags.
 
+mod identity;
 mod interception;
 mod machine;
 mod mesh;
 mod neighbours;
+mod protocols;
+mod resilience;
 mod shop;
+mod streams;
 mod under_load;
 mod wrong_input;
 
@@ -17,6 +21,9 @@ fn main() -> ExitCode {
         mesh::tests(),
         interception::tests(),
         wrong_input::tests(),
+        protocols::tests(),
+        resilience::tests(),
+        identity::tests(),
         neighbours::tests(),
         under_load::tests(),
     ];

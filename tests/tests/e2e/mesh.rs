@@ -410,7 +410,6 @@ async fn a_proxy_that_never_saw_a_control_plane_lets_nothing_through(
     assert!(!out.out().contains("v1"), "{}", out.out());
     mesh.control_plane(ControlPlaneOrder::Start).await?;
     mesh.settled().await?;
-    mesh.connected().await?;
     assert_eq!(mesh.status_of("shop/client", &["http://late/"]).await?, 200);
     Ok(())
 }

@@ -1,0 +1,196 @@
+//! Limits, ejection, retries and timeouts, counted at the application.
+
+use anyhow::Context;
+use weft_tests::fixture::{Fixture, TestMesh};
+use weft_tests::runner::Test;
+use weft_tests::test;
+
+use crate::streams::{self, requests, speaks, start, stats};
+
+/// The tests of this file.
+pub fn tests() -> Vec<Test> {
+    vec![
+        test!(what_is_over_a_limit_is_refused_at_once, limited),
+        test!(a_failing_replica_is_left_alone_and_taken_back, ejecting),
+        test!(retries_hide_failures_and_repeat_no_post, retrying),
+        test!(the_retry_budget_bounds_what_failure_costs, budgeted),
+        test!(timeouts_end_an_attempt_and_a_request, impatient),
+    ]
+}
+
+/// The shop with a TrafficPolicy for each of these Services, all of them the same pods.
+fn with(policies: &[(&str, &str)], replicas: usize) -> anyhow::Result<Fixture> {
+    let mut yaml = streams::shop_yaml()?;
+    if replicas > 1 {
+        yaml = yaml.replacen("replicas: 1", &format!("replicas: {replicas}"), 1);
+    }
+    for (name, settings) in policies {
+        if *name != "streams" {
+            yaml += &streams::service(name, "streams");
+        }
+        yaml += &format!(
+            "
+---
+apiVersion: mesh.weft.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  targetRefs: [{{kind: Service, name: {name}}}]
+{settings}
+"
+        );
+    }
+    Ok(Fixture::new().file("shop.yaml", yaml))
+}
+
+/// Status and flag of Weft's own answer.
+async fn outcome(mesh: &TestMesh, args: &[&str]) -> anyhow::Result<String> {
+    let format = "%{http_code} %header{weft-response-flag}";
+    let args = [&["-o", "/dev/null", "-w", format], args].concat();
+    let output = mesh.curl("shop/client", &args).await?;
+    Ok(output.out().trim().to_owned())
+}
+
+fn limited() -> anyhow::Result<Fixture> {
+    with(&[("limited", "  connections: {maxRequests: 2}")], 1)
+}
+
+async fn what_is_over_a_limit_is_refused_at_once(mesh: &TestMesh) -> anyhow::Result<()> {
+    mesh.settled().await?;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut one = start(mesh, &["curl", "-sSN", "http://limited/hold"]).await?;
+        assert_eq!(speaks(&mut one).await?, "begun\n");
+        held.push(one);
+    }
+    assert_eq!(outcome(mesh, &["http://limited/"]).await?, "503 overloaded");
+    assert_eq!(requests(mesh, "streams", "/").await?, 0, "it got nothing");
+    // Another Service of the same pods has its own limits.
+    assert_eq!(outcome(mesh, &["http://streams/"]).await?, "200");
+    assert_eq!(stats(mesh, "streams").await?["open"], 2);
+    drop(held);
+    let free = async || Ok(outcome(mesh, &["http://limited/"]).await? == "200");
+    mesh.until("there is room again", free).await
+}
+
+fn ejecting() -> anyhow::Result<Fixture> {
+    let settings = "  loadBalancing: {algorithm: RoundRobin}
+  outlierDetection: {consecutiveFailures: 3, baseEjectionTime: 1s, maxEjectionPercent: 50}
+  retries: {attempts: 0}";
+    with(&[("streams", settings)], 2)
+}
+
+/// So many requests one after another: how many were answered 200.
+async fn good(mesh: &TestMesh, url: &str, count: u64) -> anyhow::Result<u64> {
+    let url = format!("{url}?[1-{count}]");
+    let args = ["-o", "/dev/null", "-w", "%{http_code}\\n", &url];
+    let output = mesh.curl("shop/client", &args).await?;
+    let out = output.out();
+    let codes = out.lines().filter(|line| *line == "200");
+    Ok(u64::try_from(codes.count())?)
+}
+
+async fn a_failing_replica_is_left_alone_and_taken_back(mesh: &TestMesh) -> anyhow::Result<()> {
+    mesh.settled().await?;
+    let pods = mesh.pods_of("shop", "streams").await?;
+    let [broken, whole] = &pods[..] else {
+        anyhow::bail!("{} pods", pods.len());
+    };
+    let switch = async |verb: &str| {
+        let url = format!("http://127.0.0.1:8080/{verb}");
+        mesh.curl(&format!("shop/{}", broken.name), &[&url]).await
+    };
+    switch("break").await?;
+    let (sent, mut refused) = (200, 0);
+    refused += sent - good(mesh, "http://streams/work", sent).await?;
+    let failing = requests(mesh, &broken.name, "/work").await?;
+    // Three in a row, then one try after each ejection, which are longer and longer.
+    anyhow::ensure!(
+        (3..=8).contains(&failing) && refused == failing,
+        "{refused} of {sent} failed, {failing} of them at the broken replica"
+    );
+    assert_eq!(requests(mesh, &whole.name, "/work").await?, sent - failing);
+    switch("mend").await?;
+    let back = async || {
+        good(mesh, "http://streams/work", 10).await?;
+        Ok(requests(mesh, &broken.name, "/work").await? >= failing + 10)
+    };
+    mesh.until("it is taken back", back).await?;
+    assert_eq!(good(mesh, "http://streams/work", 40).await?, 40);
+    Ok(())
+}
+
+fn retrying() -> anyhow::Result<Fixture> {
+    let settings = "  outlierDetection: {consecutiveFailures: 1000}
+  retries: {attempts: 2, retryOn: [GatewayError, Reset], budget: {percent: 100, minPerSecond: 100}}";
+    with(&[("streams", settings)], 1)
+}
+
+async fn retries_hide_failures_and_repeat_no_post(mesh: &TestMesh) -> anyhow::Result<()> {
+    mesh.settled().await?;
+    for (method, path, answer, attempts) in [
+        ("GET", "/fail/1/get", "200", 2),
+        ("GET", "/fail/2/get", "200", 3),
+        ("PUT", "/fail/1/put", "200", 2),
+        ("GET", "/fail/9/get", "503", 3),
+        ("POST", "/fail/1/post", "503", 1),
+        ("GET", "/cut/get", "", 3),
+        ("POST", "/cut/post", "", 1),
+    ] {
+        let url = format!("http://streams{path}");
+        let got = outcome(mesh, &["-X", method, "-d", "body", &url]).await?;
+        let reached = requests(mesh, "streams", path).await?;
+        assert_eq!(reached, attempts, "{method} {path} ended in {got}");
+        let wanted = if answer.is_empty() { "50" } else { answer };
+        assert!(got.starts_with(wanted), "{method} {path} ended in {got}");
+    }
+    Ok(())
+}
+
+fn budgeted() -> anyhow::Result<Fixture> {
+    let settings = "  outlierDetection: {consecutiveFailures: 1000}
+  retries:
+    attempts: 3
+    retryOn: [GatewayError]
+    backoff: {base: 1ms, max: 2ms}
+    budget: {percent: 20, minPerSecond: 1}";
+    with(&[("streams", settings)], 1)
+}
+
+async fn the_retry_budget_bounds_what_failure_costs(mesh: &TestMesh) -> anyhow::Result<()> {
+    mesh.settled().await?;
+    let began = tokio::time::Instant::now();
+    let sent = 400;
+    assert_eq!(good(mesh, "http://streams/fail/100000/x", sent).await?, 0);
+    let seconds = began.elapsed().as_secs() + 2;
+    let reached = requests(mesh, "streams", "/fail/100000/x").await?;
+    // A fifth more, and one each second.
+    anyhow::ensure!(
+        (sent + sent / 10..=sent + sent / 5 + seconds).contains(&reached),
+        "{sent} requests became {reached} in {seconds} s"
+    );
+    Ok(())
+}
+
+fn impatient() -> anyhow::Result<Fixture> {
+    let request = "  timeouts: {request: 500ms}";
+    let attempt = "  outlierDetection: {consecutiveFailures: 1000}
+  retries: {attempts: 2, retryOn: [Timeout], perTryTimeout: 300ms, budget: {percent: 100, minPerSecond: 100}}";
+    with(&[("whole", request), ("each", attempt)], 1)
+}
+
+async fn timeouts_end_an_attempt_and_a_request(mesh: &TestMesh) -> anyhow::Result<()> {
+    mesh.settled().await?;
+    let status = outcome(mesh, &["http://whole/delay/60001"]).await?;
+    assert_eq!(status, "504 timeout");
+    assert_eq!(requests(mesh, "streams", "/delay/60001").await?, 1);
+    assert_eq!(outcome(mesh, &["http://whole/delay/1"]).await?, "200");
+    let status = outcome(mesh, &["http://each/delay/60002"]).await?;
+    assert!(status.starts_with("504 "), "{status}");
+    assert_eq!(requests(mesh, "streams", "/delay/60002").await?, 3);
+    let post = outcome(mesh, &["-X", "POST", "http://each/delay/60003"]).await?;
+    let flag = post.strip_prefix("504 ").context(post.clone())?;
+    assert_eq!(flag, "timeout");
+    assert_eq!(requests(mesh, "streams", "/delay/60003").await?, 1);
+    Ok(())
+}
