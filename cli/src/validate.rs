@@ -64,7 +64,7 @@ impl Arguments {
                 }
                 text += &format!(
                     "{}: {}, {}\n",
-                    counted(objects, "object", "objects"),
+                    counted(objects, "object of the mesh", "objects of the mesh"),
                     counted(errors, "error", "errors"),
                     counted(warnings, "warning", "warnings")
                 );

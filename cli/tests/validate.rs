@@ -83,7 +83,7 @@ fn weft(arguments: &[&str]) -> Output {
 #[test]
 fn what_is_right_passes() {
     let folder = Folder::with(&[("web.yaml", SERVICE)]);
-    let expected = "2 objects: 0 errors, 0 warnings\n".to_owned();
+    let expected = "2 objects of the mesh: 0 errors, 0 warnings\n".to_owned();
     assert_eq!(folder.validate(&[]), (true, expected.clone()));
     assert_eq!(folder.validate(&["--strict"]), (true, expected));
     let (good, json) = folder.json(&[]);
@@ -157,7 +157,7 @@ fn one_bad_file_hides_no_other_fault() {
     assert!(text.contains("FOLDER/a.yaml"), "{text}");
     assert!(text.contains("FOLDER/strict.yaml:6"), "{text}");
     assert!(
-        text.ends_with("3 objects: 3 errors, 0 warnings\n"),
+        text.ends_with("3 objects of the mesh: 3 errors, 0 warnings\n"),
         "{text}"
     );
 }
