@@ -39,7 +39,11 @@ impl Offline {
         let of_kind = |(kind, names): (Kind, std::collections::BTreeSet<String>)| {
             names.into_iter().map(move |name| (kind, name))
         };
-        self.activation.desired().into_iter().flat_map(of_kind).collect()
+        self.activation
+            .desired()
+            .into_iter()
+            .flat_map(of_kind)
+            .collect()
     }
 
     /// Takes in what a control plane says of a name: its version and bytes; None: there is no such thing.
