@@ -103,7 +103,9 @@ fn said(program: &str, arguments: &[&str]) -> String {
         .find(|line| line.contains(|c: char| c.is_ascii_digit()));
     // Envoy puts its own path in front.
     let line = line.unwrap_or_default().trim();
-    line.split_once(" version: ").map_or(line, |(_, version)| version).to_owned()
+    line.split_once(" version: ")
+        .map_or(line, |(_, version)| version)
+        .to_owned()
 }
 
 #[cfg(test)]
