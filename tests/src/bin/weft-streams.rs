@@ -20,7 +20,7 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, TRAILER, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -126,10 +126,12 @@ async fn answer(mut request: Request<Incoming>, app: Arc<App>) -> Result<Respons
         "bytes" => Response::new(chunks(&app, argument)),
         "upload" => Response::new(text(&upload(request.into_body(), &app).await?)),
         "unread" => status(StatusCode::FORBIDDEN),
-        "trailers" => Response::new(with_trailers(
-            vec![Bytes::from("body\n")],
-            &[("x-sum", "42")],
-        )),
+        "trailers" => {
+            let body = with_trailers(vec![Bytes::from("body\n")], &[("x-sum", "42")]);
+            let mut response = Response::new(body);
+            response.headers_mut().insert(TRAILER, "x-sum".parse()?);
+            response
+        }
         "upgrade" => {
             let upgrading = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {

@@ -5,7 +5,7 @@ use weft_tests::fixture::{Fixture, TestMesh};
 use weft_tests::runner::Test;
 use weft_tests::test;
 
-use crate::streams::{self, requests, speaks, start, stats};
+use crate::streams::{self, inside, requests, speaks, start, stats};
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
@@ -96,11 +96,7 @@ async fn a_failing_replica_is_left_alone_and_taken_back(mesh: &TestMesh) -> anyh
     let [broken, whole] = &pods[..] else {
         anyhow::bail!("{} pods", pods.len());
     };
-    let switch = async |verb: &str| {
-        let url = format!("http://127.0.0.1:8080/{verb}");
-        mesh.curl(&format!("shop/{}", broken.name), &[&url]).await
-    };
-    switch("break").await?;
+    inside(mesh, &broken.name, "break").await?;
     let (sent, mut refused) = (200, 0);
     refused += sent - good(mesh, "http://streams/work", sent).await?;
     let failing = requests(mesh, &broken.name, "/work").await?;
@@ -110,7 +106,7 @@ async fn a_failing_replica_is_left_alone_and_taken_back(mesh: &TestMesh) -> anyh
         "{refused} of {sent} failed, {failing} of them at the broken replica"
     );
     assert_eq!(requests(mesh, &whole.name, "/work").await?, sent - failing);
-    switch("mend").await?;
+    inside(mesh, &broken.name, "mend").await?;
     let back = async || {
         good(mesh, "http://streams/work", 10).await?;
         Ok(requests(mesh, &broken.name, "/work").await? >= failing + 10)
@@ -175,7 +171,7 @@ async fn the_retry_budget_bounds_what_failure_costs(mesh: &TestMesh) -> anyhow::
 fn impatient() -> anyhow::Result<Fixture> {
     let request = "  timeouts: {request: 500ms}";
     let attempt = "  outlierDetection: {consecutiveFailures: 1000}
-  retries: {attempts: 2, retryOn: [Timeout], perTryTimeout: 300ms, budget: {percent: 100, minPerSecond: 100}}";
+  retries: {attempts: 2, retryOn: [Timeout], perTryTimeout: 2s, budget: {percent: 100, minPerSecond: 100}}";
     with(&[("whole", request), ("each", attempt)], 1)
 }
 

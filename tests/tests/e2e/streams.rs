@@ -68,8 +68,25 @@ pub fn shop_yaml() -> anyhow::Result<String> {
 /// What the application of the one pod of this Deployment, or of this pod, has seen. Asked from
 /// inside the pod, past its proxy.
 pub async fn stats(mesh: &TestMesh, name: &str) -> anyhow::Result<Value> {
-    let from = format!("shop/{name}");
-    mesh.echo(&from, &["http://127.0.0.1:8080/stats"]).await
+    let status = mesh.status().await?;
+    let pod = status.pods.iter().find(|pod| {
+        let of = pod.deployment.as_deref().unwrap_or_default();
+        !pod.terminating && (of == name || pod.name == name)
+    });
+    let pod = pod.with_context(|| format!("there is no pod of {name}"))?;
+    inside(mesh, &pod.name, "stats").await
+}
+
+/// What the application of a pod answers to a caller inside the pod.
+pub async fn inside(mesh: &TestMesh, pod: &str, verb: &str) -> anyhow::Result<Value> {
+    let url = format!("http://127.0.0.1:8080/{verb}");
+    let argv = ["curl", "-sS", "--max-time", "20", &url];
+    let output = mesh.exec("shop", pod, &argv).await?;
+    anyhow::ensure!(output.code == 0, "{url} in {pod}: {}", output.err());
+    if output.stdout.is_empty() {
+        return Ok(Value::Null);
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// How many requests for a path reached it.
