@@ -13,7 +13,11 @@ use weft_local::info::PodInfo;
 use weft_local::{Binaries, Mesh, Options, Output};
 
 /// Where the run directories of meshes under test lie; also how leaks are told from others' things.
-pub const RUN_ROOT: &str = "/run/weft/e2e-";
+/// Other suites may run on this machine: each has its own.
+pub fn run_root() -> String {
+    format!("/run/weft/e2e-{}-", std::process::id())
+}
+
 /// How the folders of YAML are called; what follows is unique.
 const PREFIX: &str = "weft-e2e-";
 /// The pace at which facts are asked for.
@@ -86,7 +90,7 @@ impl Fixture {
             .context("no name")?
             .to_string_lossy()
             .into_owned();
-        let run_dir = PathBuf::from(format!("{RUN_ROOT}{}", unique.trim_start_matches(PREFIX)));
+        let run_dir = PathBuf::from(run_root() + unique.trim_start_matches(PREFIX));
         let mut options = Options::new(folder.path().to_owned(), run_dir, binaries()?);
         options.control_plane_args = self.control_plane_args;
         options.proxy_args = self.proxy_args;

@@ -16,7 +16,7 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use weft_local::leak::Snapshot;
 
-use crate::fixture::{Fixture, RUN_ROOT, TestMesh};
+use crate::fixture::{Fixture, TestMesh, run_root};
 
 /// Longer than any test takes.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -122,7 +122,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let before = Snapshot::take(RUN_ROOT);
+    let before = Snapshot::take(&run_root());
     let (passed, mut failed) = run_all(&chosen, arguments.threads);
     match before.and_then(|before| nothing_left(&before)) {
         Ok(()) => {}
@@ -141,7 +141,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
 }
 
 fn nothing_left(before: &Snapshot) -> anyhow::Result<()> {
-    let after = Snapshot::take(RUN_ROOT)?;
+    let after = Snapshot::take(&run_root())?;
     let left: Vec<String> = after
         .since(before)
         .iter()
