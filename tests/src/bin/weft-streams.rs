@@ -45,7 +45,7 @@ struct App {
     abandoned: AtomicU64,
     /// Bytes of bodies that came in.
     received: AtomicU64,
-    /// Uploads whose end was an error.
+    /// Uploads that had no end.
     cut_uploads: AtomicU64,
     broken: AtomicBool,
 }
@@ -221,12 +221,25 @@ fn with_trailers(parts: Vec<Bytes>, trailers: &[(&'static str, &'static str)]) -
     BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
+/// A body that is being read.
+struct Upload<'a> {
+    app: &'a App,
+    ended: bool,
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.app.cut_uploads.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 async fn upload(mut body: Incoming, app: &App) -> Result<Value, Fault> {
+    let mut upload = Upload { app, ended: false };
     let (mut length, mut trailers) = (0, BTreeMap::new());
     while let Some(frame) = body.frame().await {
-        let frame = frame.inspect_err(|_| {
-            app.cut_uploads.fetch_add(1, Ordering::Relaxed);
-        })?;
+        let frame = frame?;
         if let Some(data) = frame.data_ref() {
             length += data.len();
             let length = u64::try_from(data.len())?;
@@ -237,6 +250,7 @@ async fn upload(mut body: Incoming, app: &App) -> Result<Value, Fault> {
             }
         }
     }
+    upload.ended = true;
     Ok(json!({"length": length, "trailers": trailers}))
 }
 

@@ -15,6 +15,8 @@ const RATE: &str = "50";
 const LEAST: u64 = 100;
 /// Requests of the neighbour with HTTP/2.
 const MULTIPLEXED: &str = "1000";
+/// Requests a second of each of its two connections.
+const MULTIPLEXED_RATE: &str = "--rps=150";
 /// Streams that one client opens.
 const STREAMS: u64 = 256;
 
@@ -48,7 +50,7 @@ impl Neighbours {
 
     /// Many requests on HTTP/2 connections, and the end of the steady ones: all were answered.
     async fn were_undisturbed(self, mesh: &TestMesh) -> anyhow::Result<()> {
-        let argv = ["h2load", "-n", MULTIPLEXED, "-c2", "-m8"];
+        let argv = ["h2load", "-n", MULTIPLEXED, "-c2", "-m8", MULTIPLEXED_RATE];
         let argv = [&argv[..], &["http://streams/stats"]].concat();
         let output = mesh.run_in("shop/client", &argv).await?;
         let good = format!("status codes: {MULTIPLEXED} 2xx");
@@ -143,14 +145,15 @@ async fn nobody_notices_an_endless_upload(mesh: &TestMesh) -> anyhow::Result<()>
     mesh.settled().await?;
     let neighbours = Neighbours::start(mesh).await?;
     let mut uploads = Vec::new();
-    // The application reads the first two and never a byte of the others.
-    for path in ["upload", "hold"] {
-        for version in ["--http1.1", "--http2-prior-knowledge"] {
-            let script = format!(
-                "exec curl -sS {version} --limit-rate 20M -T - http://streams/{path} < <(yes)"
-            );
-            uploads.push(start(mesh, &["bash", "-c", &script]).await?);
-        }
+    // The application never reads a byte of the last.
+    for (path, version) in [
+        ("upload", "--http1.1"),
+        ("upload", "--http2-prior-knowledge"),
+        ("hold", "--http2-prior-knowledge"),
+    ] {
+        let script =
+            format!("exec curl -sS {version} --limit-rate 20M -T - http://streams/{path} < <(yes)");
+        uploads.push(start(mesh, &["bash", "-c", &script]).await?);
     }
     let much = async |more: u64| {
         let before = stats(mesh, "streams").await?["received"].as_u64();
