@@ -214,7 +214,7 @@ impl Connector {
         let socket = dial(target).await?;
         let config = Arc::clone(&self.0.configs[alpn as usize]);
         let stream = TlsConnector::from(config)
-            .connect(peer_name(expected, target), Tcp::new(socket))
+            .connect(peer_name(expected, target), Tcp::new(socket).for_tls())
             .await
             .map_err(ConnectErrorKind::Tls)?;
         let session = stream.get_ref().1;

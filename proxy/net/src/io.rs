@@ -3,9 +3,10 @@
 //!
 //! Bytes that protocol detection has read are put in front and come out first.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -67,20 +68,50 @@ impl Io {
 pub struct Tcp {
     ahead: Bytes,
     socket: TcpStream,
+    /// Its reader asks for little at a time.
+    gulps: bool,
 }
+
+/// What is read at once for a reader that asks for less: a TLS record and the start of the next.
+const GULP: usize = 20 * 1024;
 
 impl Tcp {
     /// A connection of which nothing has been read.
     pub fn new(socket: TcpStream) -> Self {
-        Self {
-            ahead: Bytes::new(),
-            socket,
-        }
+        Self::with_ahead(Bytes::new(), socket)
     }
 
     /// A connection of which `ahead` has been read and is to come out again first.
     pub fn with_ahead(ahead: Bytes, socket: TcpStream) -> Self {
-        Self { ahead, socket }
+        Self {
+            ahead,
+            socket,
+            gulps: false,
+        }
+    }
+
+    /// The same for TLS: rustls asks for 4 KiB at a time, a quarter of a record. All that has come is read in one
+    /// system call, and what it does not take yet is put in front.
+    pub(crate) fn for_tls(mut self) -> Self {
+        self.gulps = true;
+        self
+    }
+
+    fn poll_gulp(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        thread_local! {
+            static MOUTH: RefCell<Box<[u8]>> = RefCell::new(vec![0; GULP].into());
+        }
+        MOUTH.with_borrow_mut(|mouth| {
+            let mut read = ReadBuf::new(mouth);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
+            let read = read.filled();
+            let (asked, more) = read.split_at(read.len().min(buf.remaining()));
+            buf.put_slice(asked);
+            if !more.is_empty() {
+                self.ahead = Bytes::copy_from_slice(more);
+            }
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// The socket itself; reading from it directly would pass the put-back bytes by.
@@ -96,7 +127,10 @@ impl AsyncRead for Tcp {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buf);
+            return match self.gulps {
+                true => self.poll_gulp(cx, buf),
+                false => Pin::new(&mut self.socket).poll_read(cx, buf),
+            };
         }
         let n = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..n]);

@@ -49,7 +49,7 @@ impl<S> Worker<S> {
             self.handshakes.acquire().await
         };
         let stream = TlsAcceptor::from(self.server_config.clone())
-            .accept(tcp)
+            .accept(tcp.for_tls())
             .await
             .map_err(|error| failed(&error))?;
         drop(admitted);
