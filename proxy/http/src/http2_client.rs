@@ -24,9 +24,12 @@ use weft_identity::SpiffeId;
 use weft_proxy_config::Permit;
 use weft_proxy_net::{Drain, Hop};
 
+use crate::batched::{Batched, Flusher};
 use crate::body::Body;
 use crate::counted::{Counted, Traffic};
-use crate::http2_server::{CONNECTION_WINDOW, HOP_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW};
+use crate::http2_server::{
+    CONNECTION_WINDOW, HOP_HEADER_LIST, MAX_FRAME, MAX_STREAMS, STREAM_WINDOW,
+};
 use crate::pump::{Pump, PumpError};
 use crate::sent::SendError;
 use crate::tasks::{Bound, Tasks};
@@ -66,9 +69,11 @@ impl Http2Conn {
         tasks: &Tasks,
     ) -> Result<Self, h2::Error> {
         let (io, traffic) = Counted::new(hop.io);
+        let (io, flusher) = Batched::new(io);
         let (send, mut connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
             .initial_max_send_streams(expected_streams(hop.identity.as_ref()))
             .max_header_list_size(HOP_HEADER_LIST)
             .max_send_buffer_size(STREAM_WINDOW as usize)
@@ -88,7 +93,7 @@ impl Http2Conn {
             traffic,
             _permit: permit,
         });
-        tasks.spawn(drive(connection, pings, shared.clone()));
+        tasks.spawn(drive(connection, flusher, pings, shared.clone()));
         Ok(Self(shared))
     }
 
@@ -262,7 +267,8 @@ impl StreamGuard {
 
 /// Drives the connection: reads and writes frames, says goodbye in time, notices a dead peer.
 async fn drive<Io>(
-    connection: h2::client::Connection<Io, Bytes>,
+    connection: h2::client::Connection<Batched<Io>, Bytes>,
+    flusher: Flusher<Io>,
     pings: Option<PingPong>,
     shared: Rc<Shared>,
 ) where
@@ -279,7 +285,11 @@ async fn drive<Io>(
         if ended.as_mut().poll(cx).is_ready() || life.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        connection.as_mut().poll(cx)
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_pending() {
+            flusher.poll_flush(cx);
+        }
+        polled
     })
     .await;
     if let Err(error) = outcome {

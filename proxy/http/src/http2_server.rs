@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use weft_proxy_net::Drain;
 
+use crate::batched::Batched;
 use crate::body::{Body, BodyError};
 use crate::head;
 use crate::own_wakes::OwnWakes;
@@ -54,6 +55,8 @@ pub(crate) const STREAM_WINDOW: u32 = 128 * 1024;
 pub(crate) const MAX_STREAMS: u32 = 256;
 /// A reader that stalls holds back its own stream and no other.
 pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
+/// Bytes of one DATA frame: each costs a frame header and, between proxies, the start of a TLS record.
+pub(crate) const MAX_FRAME: u32 = 64 * 1024;
 /// The largest header list taken from a client; beyond it h2 answers 431.
 const EDGE_HEADER_LIST: u32 = 64 * 1024;
 /// On a hop every head fits that an edge has taken, or an application has answered.
@@ -77,6 +80,7 @@ impl Side {
         builder
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buffer_size(STREAM_WINDOW as usize);
         match self {
@@ -110,6 +114,7 @@ where
     Fut: Future<Output = Answer<B>>,
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
 {
+    let (io, flusher) = Batched::new(io);
     let Ok(handshake) = timeout(PREFACE_TIMEOUT, side.builder().handshake::<_, Bytes>(io)).await
     else {
         return Ok(());
@@ -129,7 +134,7 @@ where
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
             }
-            // Reads what has come and, once there is nothing more, flushes what was written.
+            // Reads what has come and, once there is nothing more, writes.
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     carried = true;
@@ -149,7 +154,14 @@ where
         }
         Poll::Pending
     };
-    poll_fn(|cx| own_wakes.turns(cx, &mut turn)).await
+    poll_fn(|cx| {
+        let served = own_wakes.turns(cx, &mut turn);
+        if served.is_pending() {
+            flusher.poll_flush(cx);
+        }
+        served
+    })
+    .await
 }
 
 /// One stream: waits for the answer, or for the client to reset it, and writes the answer.

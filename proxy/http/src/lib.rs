@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod attempt;
+mod batched;
 mod body;
 mod budget;
 mod counted;
