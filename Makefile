@@ -34,8 +34,9 @@ test: test-fast test-e2e
 test-fast: setup lint
 	$(STAGE) test-fast $(CARGO) test --workspace --locked
 
-test-e2e: build
-	$(CARGO) test --workspace --locked --test e2e --no-run
+# The same features as the unit tests' build, so that nothing is compiled twice.
+test-e2e: setup
+	$(CARGO) build --workspace --bins --tests --locked
 	$(STAGE) test-e2e $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
 
 lint: setup
