@@ -31,6 +31,8 @@ struct Batch<Io> {
     /// Gathered and not yet taken by `io`, from `taken` on.
     held: Vec<u8>,
     taken: usize,
+    /// `io` has taken bytes that it may not have written yet: TLS keeps what the socket has no room for.
+    unflushed: bool,
     /// Why what h2 took for written could not be.
     failed: Option<io::Error>,
 }
@@ -41,6 +43,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Batched<Io> {
             io,
             held: Vec::new(),
             taken: 0,
+            unflushed: false,
             failed: None,
         }));
         (Self(batch.clone()), Flusher(batch))
@@ -62,6 +65,7 @@ impl<Io: AsyncWrite + Unpin> Flusher<Io> {
 impl<Io: AsyncWrite + Unpin> Batch<Io> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken < self.held.len() {
+            self.unflushed = true;
             let rest = &self.held[self.taken..];
             match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -75,11 +79,12 @@ impl<Io: AsyncWrite + Unpin> Batch<Io> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.held.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -91,6 +96,7 @@ impl<Io: AsyncWrite + Unpin> Batch<Io> {
             ready!(self.poll_drain(cx))?;
         }
         if length >= LARGE {
+            self.unflushed = true;
             return Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         }
         if self.held.is_empty() {
@@ -205,6 +211,63 @@ mod tests {
         read.unwrap();
         assert_eq!(all.len(), 5 + LARGE + 4);
         assert!(all.starts_with(b"firstx") && all.ends_with(b"xlast"));
+    }
+
+    /// Takes everything, and passes it on when it is flushed for the second time, as TLS does over a full socket.
+    #[derive(Default)]
+    struct Reluctant {
+        taken: Vec<u8>,
+        flushes: u8,
+    }
+
+    impl AsyncRead for Reluctant {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Reluctant {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.taken.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            match self.flushes {
+                1 => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_stream_took_is_flushed_until_it_has_gone_and_not_again() {
+        for length in [4, LARGE] {
+            let (mut io, flusher) = Batched::new(Reluctant::default());
+            io.write_all(&vec![b'x'; length]).await.unwrap();
+            for flushes in [1, 2, 2] {
+                poll_fn(|cx| {
+                    flusher.poll_flush(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                assert_eq!(flusher.0.borrow().io.flushes, flushes, "{length}");
+            }
+            assert_eq!(flusher.0.borrow().io.taken.len(), length);
+        }
     }
 
     #[tokio::test]
