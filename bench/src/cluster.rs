@@ -142,13 +142,24 @@ impl Cluster {
                 8080,
                 50051,
             ),
-            Contender::Weft => (contender.server_pod(), 8080, 50051),
+            // The Service's address over IPv4, as all others have it.
+            Contender::Weft => (self.service_address().await?.to_string(), 8080, 50051),
             _ => ("127.0.0.1".to_owned(), CLIENT_PORTS.http, CLIENT_PORTS.grpc),
         };
         Ok(Target {
             http: format!("{host}:{http}"),
             grpc: format!("{host}:{grpc}"),
         })
+    }
+
+    async fn service_address(&self) -> anyhow::Result<IpAddr> {
+        let name = Contender::Weft.server_pod();
+        let status = self.mesh.status().await?;
+        let service = status.services.iter().find(|info| info.name == name);
+        let address = service.and_then(|info| info.ips.iter().find(|ip| ip.is_ipv4()));
+        address
+            .copied()
+            .with_context(|| format!("the Service {name} has no address"))
     }
 
     /// The proxies of `contender`, client's first.

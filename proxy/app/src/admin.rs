@@ -12,7 +12,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::UnixListener;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{Registry, reload};
 use weft_proxy_net::{Leaving, Phase};
 
 use crate::dump;
@@ -26,7 +27,7 @@ pub struct Admin {
     /// Who this is, as in the dump.
     pub about: dump::About,
     /// The log's filter.
-    pub log: reload::Handle<EnvFilter, Registry>,
+    pub log: reload::Handle<Targets, Registry>,
 }
 
 /// The interface's routes.
@@ -69,7 +70,7 @@ async fn log(State(admin): State<Arc<Admin>>) -> Response {
 
 /// The body is the filter: a level, or `target=level,...`.
 async fn set_log(State(admin): State<Arc<Admin>>, filter: String) -> Response {
-    let filter = match EnvFilter::builder().parse(filter.trim()) {
+    let filter = match filter.trim().parse::<Targets>() {
         Ok(filter) => filter,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };

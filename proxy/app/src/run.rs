@@ -15,9 +15,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, reload};
 use weft_certs::{MeshTls, SystemClock, TrustBundle, TrustStore, WorkloadIdentity};
 use weft_proxy_config::{Store, StoreLimits, Writer};
 use weft_proxy_net::{Leaving, Limits, Listener, Phase, Proxy, Role, seats};
@@ -67,10 +68,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     runtime.block_on(control(settings, proxy, writer, workers, log))
 }
 
-type LogHandle = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
+type LogHandle = reload::Handle<Targets, tracing_subscriber::Registry>;
 
 fn start_log(filter: &str) -> anyhow::Result<LogHandle> {
-    let filter = EnvFilter::builder().parse(filter).context("--log")?;
+    let filter: Targets = filter.parse().context("--log")?;
     let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry()
         .with(filter)

@@ -72,8 +72,8 @@ pub struct Tcp {
     gulps: bool,
 }
 
-/// What is read at once for a reader that asks for less: a TLS record and the start of the next.
-const GULP: usize = 20 * 1024;
+/// What is read at once for a reader that asks for less: four TLS records.
+const GULP: usize = 64 * 1024;
 
 impl Tcp {
     /// A connection of which nothing has been read.

@@ -162,31 +162,37 @@ impl<K: Clone + Eq + Hash, S: Default> Known<K, S> {
         telemetry: &Telemetry,
         live: fn(&S) -> &Liveness,
         other: fn(K) -> K,
-    ) -> &S {
-        let stale = self
-            .series
-            .get(&key)
-            .is_none_or(|series| live(series).is_evicted());
-        let key = if stale && telemetry.count.load(Relaxed) >= telemetry.settings.max_series {
-            other(key)
-        } else {
-            key
-        };
-        if self
-            .series
-            .get(&key)
-            .is_none_or(|series| live(series).is_evicted())
-        {
-            // What was swept has no place in the index either.
-            self.series.retain(|_, series| !live(series).is_evicted());
-            let series = Arc::new(S::default());
-            live(&series).touch();
-            self.shard.list().push((key.clone(), Arc::clone(&series)));
-            telemetry.count.fetch_add(1, Relaxed);
-            self.series.insert(key.clone(), series);
+    ) -> Arc<S> {
+        if let Some(series) = self.live(&key, live) {
+            return series;
         }
-        let series = &self.series[&key];
+        if telemetry.count.load(Relaxed) < telemetry.settings.max_series {
+            return self.make(key, telemetry, live);
+        }
+        let key = other(key);
+        match self.live(&key, live) {
+            Some(series) => series,
+            None => self.make(key, telemetry, live),
+        }
+    }
+
+    fn live(&self, key: &K, live: fn(&S) -> &Liveness) -> Option<Arc<S>> {
+        let series = self.series.get(key)?;
+        if live(series).is_evicted() {
+            return None;
+        }
         live(series).touch();
+        Some(Arc::clone(series))
+    }
+
+    fn make(&mut self, key: K, telemetry: &Telemetry, live: fn(&S) -> &Liveness) -> Arc<S> {
+        // What was swept has no place in the index either.
+        self.series.retain(|_, series| !live(series).is_evicted());
+        let series = Arc::new(S::default());
+        live(&series).touch();
+        self.shard.list().push((key.clone(), Arc::clone(&series)));
+        telemetry.count.fetch_add(1, Relaxed);
+        self.series.insert(key, Arc::clone(&series));
         series
     }
 }
