@@ -13,6 +13,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use weft_certs::{MeshTls, peer_name};
 use weft_identity::SpiffeId;
 
+use crate::names;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +79,7 @@ impl Dial {
     /// To the first of the host's addresses that answers.
     async fn dial(&self) -> io::Result<TlsStream<TcpStream>> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for address in tokio::net::lookup_host(&self.address).await? {
+        for address in names::addresses(&self.address).await? {
             match self.dial_one(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,

@@ -19,6 +19,7 @@ mod client;
 mod connect;
 mod decode;
 mod kind;
+pub mod names;
 mod offline;
 mod resource;
 mod session;

@@ -1,6 +1,6 @@
 //! The command line and the environment as they are written: every flag, its help, its default.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -337,12 +337,16 @@ impl FromStr for Pair {
 }
 
 impl Pair {
+    /// Before any runtime is there: a name is looked up on one of its own.
     pub(super) fn resolve(&self) -> anyhow::Result<SocketAddr> {
         let target = &self.target;
-        target
-            .to_socket_addrs()
-            .with_context(|| format!("cannot look up {target:?}"))?
-            .next()
-            .with_context(|| format!("{target:?} has no address"))
+        let looked_up = || format!("cannot look up {target:?}");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .with_context(looked_up)?;
+        let found = runtime.block_on(weft_proxy_xds::names::addresses(target));
+        let first = found.with_context(looked_up)?.into_iter().next();
+        first.with_context(|| format!("{target:?} has no address"))
     }
 }
