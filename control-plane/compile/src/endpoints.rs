@@ -10,7 +10,7 @@ use weft_model::{
     Transport,
 };
 
-use crate::index::{Handle, Index};
+use crate::index::{Handle, Index, name_of};
 use crate::protocol::tcp_ports;
 use crate::resource::{Endpoint, EndpointPort, Endpoints, Port};
 use crate::snapshot::Name;
@@ -32,6 +32,14 @@ pub(crate) fn identity(
         .transpose()
 }
 
+/// Whose endpoint it is. A dual-stack service lists a pod once for each family: that is still one
+/// pod, which is to be balanced to, limited and ejected as one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Pod(Name),
+    Address(IpAddr),
+}
+
 /// All buckets of a service. `ports` are its ports as compiled, in the order of `tcp_ports`.
 pub(crate) fn buckets(
     index: &Index,
@@ -40,35 +48,70 @@ pub(crate) fn buckets(
     service: &Service,
     ports: &[Port],
 ) -> Vec<Arc<Endpoints>> {
-    let mut found: BTreeMap<IpAddr, Endpoint> = BTreeMap::new();
+    let mut found: BTreeMap<Owner, Endpoint> = BTreeMap::new();
     for object in index.referring(&Handle::SliceOf(name.clone())) {
         let Spec::EndpointSlice(slice) = &object.spec else {
             continue;
         };
         for endpoint in &slice.endpoints {
-            let Some(endpoint) =
+            let Some((owner, endpoint)) =
                 compile(index, trust_domain, name, service, ports, slice, endpoint)
             else {
                 continue;
             };
+            let preferred = preferred_family(index, service, &owner);
             found
-                .entry(endpoint.address)
-                .and_modify(|known| merge(known, &endpoint))
+                .entry(owner)
+                .and_modify(|known| merge(known, &endpoint, preferred))
                 .or_insert(endpoint);
         }
     }
     let count = bucket_count(found.len());
     let mut buckets = vec![Endpoints::default(); count];
-    for (address, endpoint) in found {
+    for (address, endpoint) in by_address(found.into_values()) {
         buckets[bucket_of(address, count)].endpoints.push(endpoint);
     }
     buckets.into_iter().map(Arc::new).collect()
 }
 
-/// An address that stands in several slices (Kubernetes allows that while it moves).
-fn merge(known: &mut Endpoint, other: &Endpoint) {
+/// Ascending. Pods on their node's network may share an address.
+fn by_address(endpoints: impl Iterator<Item = Endpoint>) -> BTreeMap<IpAddr, Endpoint> {
+    let mut sorted: BTreeMap<IpAddr, Endpoint> = BTreeMap::new();
+    for endpoint in endpoints {
+        sorted
+            .entry(endpoint.address)
+            .and_modify(|known| merge(known, &endpoint, None))
+            .or_insert(endpoint);
+    }
+    sorted
+}
+
+/// An address whose family a pod is called by where it is listed with both: the service's first one,
+/// without one (headless) the pod's. Proxies need not know: a meshed pod's proxy reaches the application on
+/// whichever family that listens.
+fn preferred_family(index: &Index, service: &Service, owner: &Owner) -> Option<IpAddr> {
+    service
+        .cluster_ips
+        .first()
+        .copied()
+        .or_else(|| match owner {
+            Owner::Pod(pod) => index.pod(pod)?.1.ips.first().copied(),
+            Owner::Address(_) => None,
+        })
+}
+
+/// One more entry for a known endpoint: in another slice (Kubernetes allows that while it moves), or
+/// the pod's address of the other family.
+fn merge(known: &mut Endpoint, other: &Endpoint, preferred: Option<IpAddr>) {
     known.ready |= other.ready;
     known.terminating &= other.terminating;
+    let ranked = |address: IpAddr| {
+        let other_family = preferred.is_some_and(|p| p.is_ipv4() != address.is_ipv4());
+        (other_family, address)
+    };
+    if ranked(other.address) < ranked(known.address) {
+        known.address = other.address;
+    }
     for port in &other.ports {
         if !known
             .ports
@@ -90,7 +133,7 @@ fn compile(
     ports: &[Port],
     slice: &EndpointSlice,
     endpoint: &SliceEndpoint,
-) -> Option<Endpoint> {
+) -> Option<(Owner, Endpoint)> {
     let pod = pod_behind(index, service_name, endpoint);
     if endpoint.pod.is_some() && pod.is_none() {
         return None;
@@ -99,10 +142,13 @@ fn compile(
         Some((object, pod)) => identity(trust_domain, object, pod).ok()?,
         None => None,
     };
+    let owner = pod.map_or(Owner::Address(endpoint.address), |(object, _)| {
+        Owner::Pod(name_of(&object.key))
+    });
     let pod = pod.map(|(object, pod)| (&object.key.namespace, pod));
     let terminating = endpoint.terminating || pod.is_some_and(|(_, pod)| pod.terminating);
     let mtls = identity.is_some();
-    Some(Endpoint {
+    let compiled = Endpoint {
         address: endpoint.address,
         ports: ports_at(service, ports, slice, mtls),
         identity,
@@ -114,7 +160,8 @@ fn compile(
         zone: endpoint.zone.clone().unwrap_or_else(|| "".into()),
         ready: endpoint.ready && !terminating,
         terminating,
-    })
+    };
+    Some((owner, compiled))
 }
 
 /// The pod that an endpoint names, or else the one that has its address.
