@@ -11,7 +11,7 @@ N ?= 20
 
 STAGE := tests/scripts/stage
 
-.PHONY: help setup build demo test test-fast test-e2e lint fmt soak bench crds clean
+.PHONY: help setup build demo test test-fast test-e2e lint fmt soak bench crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
@@ -49,6 +49,10 @@ fmt:
 
 crds:
 	$(CARGO) run --locked -p weft-api --example crds
+
+# docs/capabilities.md, from the schemas and the golden cases.
+capabilities:
+	UPDATE_CAPABILITIES=1 $(CARGO) test --workspace --locked --test capabilities
 
 soak: build
 	tests/scripts/soak '$(TEST)' '$(N)'

@@ -21,6 +21,7 @@ pub mod parse;
 pub mod peer_authentication;
 pub mod quantity;
 pub mod route_rule;
+pub mod schema;
 mod similar_field;
 pub mod status;
 pub mod target;

@@ -1,14 +1,10 @@
 //! Which field somebody may have meant by a name that the type does not have, by its schema.
 
-use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
+use crate::Kind;
 use crate::field_path::{FieldPath, Segment};
-use crate::gateway::{GrpcRoute, HttpRoute};
-use crate::kubernetes::{
-    ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
-};
-use crate::{AuthorizationPolicy, Kind, MeshConfig, PeerAuthentication, TrafficPolicy};
+use crate::schema::{resolve, schema};
 
 /// How many letters may be wrong, missing, too many or swapped.
 const MAX_DISTANCE: usize = 2;
@@ -18,27 +14,7 @@ pub(crate) struct Schema(Value);
 
 impl Schema {
     pub(crate) fn of(kind: Kind) -> Self {
-        fn of<T: JsonSchema>() -> Value {
-            SchemaGenerator::default()
-                .into_root_schema_for::<T>()
-                .into()
-        }
-        Self(match kind {
-            Kind::Namespace => of::<Namespace>(),
-            Kind::ServiceAccount => of::<ServiceAccount>(),
-            Kind::Service => of::<Service>(),
-            Kind::EndpointSlice => of::<EndpointSlice>(),
-            Kind::Pod => of::<Pod>(),
-            Kind::Deployment => of::<Deployment>(),
-            Kind::ConfigMap => of::<ConfigMap>(),
-            Kind::HttpRoute => of::<HttpRoute>(),
-            Kind::GrpcRoute => of::<GrpcRoute>(),
-            Kind::AuthorizationPolicy => of::<AuthorizationPolicy>(),
-            Kind::PeerAuthentication => of::<PeerAuthentication>(),
-            Kind::TrafficPolicy => of::<TrafficPolicy>(),
-            Kind::MeshConfig => of::<MeshConfig>(),
-            Kind::ClusterIps => Value::Null,
-        })
+        Self(schema(kind))
     }
 
     /// The field beside `path` whose name is closest to its last step.
@@ -48,7 +24,7 @@ impl Schema {
         };
         let place = above
             .iter()
-            .try_fold(self.resolve(&self.0)?, |place, step| {
+            .try_fold(resolve(&self.0, &self.0)?, |place, step| {
                 let below = match step {
                     Segment::Index(_) => place.get("items")?,
                     Segment::Key(key) => {
@@ -56,7 +32,7 @@ impl Schema {
                         named.or_else(|| place.get("additionalProperties"))?
                     }
                 };
-                self.resolve(below)
+                resolve(&self.0, below)
             })?;
         let fields = place.get("properties")?.as_object()?.keys();
         let distance =
@@ -65,26 +41,6 @@ impl Schema {
         let close =
             close.filter(|(distance, field)| *distance <= MAX_DISTANCE.min(field.len() / 2));
         close.min().map(|(_, field)| field)
-    }
-
-    /// The schema itself behind references and "this or null".
-    fn resolve<'a>(&'a self, mut schema: &'a Value) -> Option<&'a Value> {
-        loop {
-            if let Some(reference) = schema.get("$ref") {
-                schema = self.0.pointer(reference.as_str()?.strip_prefix('#')?)?;
-                continue;
-            }
-            let choices = ["anyOf", "allOf"]
-                .iter()
-                .find_map(|key| schema.get(key)?.as_array());
-            match choices {
-                Some(choices) => {
-                    let is_null = |choice: &&Value| choice.get("type") != Some(&"null".into());
-                    schema = choices.iter().find(is_null)?;
-                }
-                None => return Some(schema),
-            }
-        }
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn check(settings: &Settings, world: &World, key: &ObjectKey) -> Find
         findings.error(
             object,
             "spec.trustDomain".into(),
-            Reason::InvalidValue,
+            Reason::UnsupportedValue,
             format!(
                 "the control plane runs with trust domain {}, which cannot change here; remove the field",
                 settings.trust_domain

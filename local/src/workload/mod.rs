@@ -221,3 +221,18 @@ pub fn name_hash(content: &[u8], length: usize) -> String {
         .map(|byte| char::from(NAME_ALPHABET[usize::from(*byte) % NAME_ALPHABET.len()]))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_external_name_is_refused() {
+        let service = serde_json::json!({"metadata": {"name": "s"}, "spec": {"type": "ExternalName", "externalName": "a.example"}});
+        let service: Service = serde_json::from_value(service).unwrap();
+        let mut desired = Desired::default();
+        let refused = desired.add_service(Key::new("shop", "s"), &service);
+        assert_eq!(refused.unwrap_err()[0].field, "spec.type");
+        assert!(desired.services.is_empty());
+    }
+}

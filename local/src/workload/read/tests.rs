@@ -99,6 +99,10 @@ fn what_cannot_be_had_is_refused_by_name() {
             "spec.containers[c].env[E]",
         ),
         (
+            json!({"env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
+            "spec.containers[c].env[S].valueFrom",
+        ),
+        (
             json!({"volumeMounts": [{"name": "none", "mountPath": "/x"}]}),
             "spec.containers[c].volumeMounts[none]",
         ),
@@ -118,6 +122,53 @@ fn what_cannot_be_had_is_refused_by_name() {
         parse(spec).unwrap_err(),
         ["spec.initContainers", "spec.hostNetwork", "spec.volumes[h]"]
     );
+}
+
+#[test]
+fn what_is_read_arrives_in_the_template() {
+    let mut spec = container(json!({
+        "workingDir": "/srv",
+        "envFrom": [{"prefix": "P_", "configMapRef": {"name": "conf"}}],
+        "env": [{"name": "L", "value": "v"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "startupProbe": {"exec": {"command": ["ok"]}},
+        "livenessProbe": {"httpGet": {"port": 80, "path": "/live"}, "periodSeconds": 7, "failureThreshold": 2},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+        "volumeMounts": [{"name": "v", "mountPath": "/tmp/v", "subPath": "sub"}],
+    }));
+    spec["securityContext"] = json!({"runAsUser": 7, "runAsGroup": 8});
+    spec["terminationGracePeriodSeconds"] = json!(9);
+    spec["hostname"] = json!("host");
+    spec["restartPolicy"] = json!("OnFailure");
+    spec["serviceAccountName"] = json!("account");
+    spec["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+    let template = parse(spec).unwrap();
+    assert_eq!(template.termination_grace_seconds, 9);
+    assert_eq!(template.hostname.as_deref(), Some("host"));
+    assert_eq!(template.restart, Restart::OnFailure);
+    assert_eq!(template.service_account, "account");
+    assert_eq!(template.volumes["v"], BTreeMap::new());
+    let one = &template.containers[0];
+    assert_eq!((one.uid, one.gid), (7, 8));
+    assert_eq!(one.working_dir.as_deref(), Some("/srv"));
+    let literal = |name: &str, text: &str| (name.to_owned(), Value::Literal(text.to_owned()));
+    assert_eq!(
+        one.env,
+        [
+            literal("P_a.conf", "A"),
+            literal("P_b.conf", "B"),
+            literal("L", "v"),
+            ("N".to_owned(), Value::Field(Field::Name)),
+        ]
+    );
+    let startup = one.probes.startup.as_ref().unwrap();
+    assert_eq!(startup.action, Action::Exec(vec!["ok".to_owned()]));
+    let liveness = one.probes.liveness.as_ref().unwrap();
+    assert_eq!(
+        (liveness.period.as_secs(), liveness.failure_threshold),
+        (7, 2)
+    );
+    assert_eq!(one.pre_stop, Some(PreStop::Sleep(5)));
+    assert_eq!(one.mounts[0].sub_path, PathBuf::from("sub"));
 }
 
 #[test]
