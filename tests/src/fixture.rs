@@ -182,8 +182,7 @@ impl TestMesh {
             let services = self.status().await?.services;
             Ok(services.iter().all(|service| {
                 let name = format!("{}/{}/", service.namespace, service.name);
-                // An endpoint has one address of each family.
-                ready_endpoints(&snapshot, &name) == 2 * service.ready
+                ready_endpoints(&snapshot, &name) == service.ready
             }))
         };
         self.until("the control plane knows all endpoints", known)
