@@ -10,12 +10,14 @@ TEST ?=
 N ?= 20
 
 STAGE := tests/scripts/stage
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test test-fast test-e2e lint fmt soak bench crds capabilities clean
+.PHONY: help setup build demo test test-fast test-e2e test-cluster cluster cluster-programs lint fmt soak bench crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
-	@echo 'make test               every stage: test-fast, test-e2e'
+	@echo 'make test               every stage: test-fast, test-e2e, test-cluster'
+	@echo 'make cluster            a Kubernetes of two nodes on this machine, with the images as built now, until Ctrl-C'
 	@echo 'make lint               fmt, clippy, cargo-deny'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
 	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy'
@@ -29,7 +31,7 @@ build: setup
 demo: build
 	@manifests/demo/run $(SECONDS)
 
-test: test-fast test-e2e
+test: test-fast test-e2e test-cluster
 
 test-fast: setup lint
 	$(STAGE) test-fast $(CARGO) test --workspace --locked
@@ -38,6 +40,23 @@ test-fast: setup lint
 test-e2e: setup
 	$(CARGO) build --workspace --bins --tests --locked
 	$(STAGE) test-e2e $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
+
+# In a real Kubernetes: that of KUBECONFIG, or one that is built (minutes, once) and started here.
+test-cluster: cluster-programs
+	$(CARGO) build --workspace --bins --tests --locked
+	$(STAGE) test-cluster $(CARGO) test --workspace --locked --test cluster -- --test-threads=2
+
+cluster: cluster-programs
+	$(CARGO) build --workspace --bins --locked
+	tests/cluster/images $(TARGET)/e2e/cluster/images $(TARGET)/debug
+	tests/cluster/up $(TARGET)/e2e/cluster/images
+
+cluster-programs: setup
+ifndef KUBECONFIG
+	tests/scripts/setup cluster
+	tests/cluster/binaries
+	tests/scripts/cached-go tests/cluster/coredns
+endif
 
 lint: setup
 	$(CARGO) fmt --all --check

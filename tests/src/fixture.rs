@@ -3,6 +3,7 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft_local::info::PodInfo;
 use weft_local::{Binaries, Mesh, Options, Output};
+
+use crate::artifacts::{artifacts, copy_folder};
+use crate::runner::{Outcome, bounded};
 
 /// Where the run directories of meshes under test lie; also how leaks are told from others' things.
 /// Other suites may run on this machine: each has its own.
@@ -378,6 +382,23 @@ impl TestMesh {
     }
 }
 
+/// The body of a test with a mesh.
+pub type Body = for<'a> fn(&'a TestMesh) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+
+/// Runs a test's body with a mesh of its own.
+pub async fn in_mesh(name: &str, fixture: fn() -> anyhow::Result<Fixture>, body: Body) -> Outcome {
+    let mesh = fixture()?.start(name).await?;
+    let result = match bounded(body(&mesh)).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(match mesh.keep_artifacts().await {
+            Ok(dir) => error.context(format!("artifacts in {}", dir.display())),
+            Err(lost) => error.context(format!("no artifacts: {lost:#}")),
+        }),
+    };
+    mesh.stop().await?;
+    result
+}
+
 /// How many endpoints of the Service whose buckets begin with `name` are ready.
 fn ready_endpoints(snapshot: &Value, name: &str) -> usize {
     let buckets = snapshot["endpoints"].as_object().into_iter().flatten();
@@ -386,23 +407,4 @@ fn ready_endpoints(snapshot: &Value, name: &str) -> usize {
         .flat_map(|(_, bucket)| bucket["endpoints"].as_array().into_iter().flatten())
         .filter(|endpoint| endpoint["ready"] == true)
         .count()
-}
-
-/// `target/e2e/TEST`, made if need be.
-pub fn artifacts(test: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(3).context("the suite lies nowhere")?;
-    let dir = target.join("e2e").join(test);
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir)
-}
-
-fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for file in std::fs::read_dir(from)?.flatten() {
-        if file.file_type()?.is_file() {
-            std::fs::copy(file.path(), to.join(file.file_name()))?;
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,5 @@
-//! Runs the tests of a suite: at most two meshes at once, some tests alone, artifacts of what
-//! fails, and at the end a look at what was left behind.
+//! Runs the tests of a suite: at most two at once, some tests alone, and at the end a look at what
+//! was left behind. What a test is given (a mesh, a part of a cluster) is its own business.
 //!
 //! It speaks libtest's language as far as the scripts need it: `NAME… [--exact] [--list]
 //! [--test-threads N]`, and one line `test result: …` at the end.
@@ -16,14 +16,15 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use weft_local::leak::Snapshot;
 
-use crate::fixture::{Fixture, TestMesh, run_root};
+use crate::fixture::run_root;
 
 /// Longer than any test takes.
 const LIMIT: Duration = Duration::from_secs(240);
 
-type Outcome = anyhow::Result<()>;
-/// The body of a test.
-pub type Body = for<'a> fn(&'a TestMesh) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+/// How a test ends.
+pub type Outcome = anyhow::Result<()>;
+/// A test that runs, from its name.
+pub type Run = fn(&'static str) -> Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// One test.
 #[derive(Clone, Debug)]
@@ -32,10 +33,20 @@ pub struct Test {
     pub name: &'static str,
     /// Whether it runs alone: load, kill and roll-over tests.
     pub alone: bool,
-    /// Its mesh.
-    pub fixture: fn() -> anyhow::Result<Fixture>,
-    /// What it does with it.
-    pub body: Body,
+    /// What it does.
+    pub run: Run,
+}
+
+/// What is done around the tests of a suite.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// What the command lines of the suite's processes on this machine contain. `None` where it has
+    /// none: there is no looking for leaks.
+    pub marker: Option<String>,
+    /// Before the first test.
+    pub start: fn() -> Outcome,
+    /// After the last one, even if the start failed.
+    pub stop: fn() -> Outcome,
 }
 
 /// Names a test, its fixture and its body: `test!(alone name, fixture, body)`.
@@ -45,14 +56,39 @@ macro_rules! test {
         $crate::runner::Test {
             name: stringify!($name),
             alone: false,
-            fixture: $fixture,
-            body: |mesh| Box::pin($name(mesh)),
+            run: |name| {
+                Box::pin($crate::fixture::in_mesh(name, $fixture, |mesh| {
+                    Box::pin($name(mesh))
+                }))
+            },
         }
     };
     (alone $name:ident, $fixture:expr) => {
         $crate::runner::Test {
             alone: true,
             ..$crate::test!($name, $fixture)
+        }
+    };
+}
+
+/// Names a test in the cluster: `cluster_test!(alone name)`.
+#[macro_export]
+macro_rules! cluster_test {
+    ($name:ident) => {
+        $crate::runner::Test {
+            name: stringify!($name),
+            alone: false,
+            run: |name| {
+                Box::pin($crate::cluster::in_cluster(name, |trial| {
+                    Box::pin($name(trial))
+                }))
+            },
+        }
+    };
+    (alone $name:ident) => {
+        $crate::runner::Test {
+            alone: true,
+            ..$crate::cluster_test!($name)
         }
     };
 }
@@ -102,8 +138,18 @@ impl Arguments {
     }
 }
 
-/// Runs the suite. Where this machine permits no namespaces every test fails and says so.
+/// Runs a suite of meshes. Where this machine permits no namespaces every test fails and says so.
 pub fn main(tests: &[Test]) -> ExitCode {
+    let suite = Suite {
+        marker: Some(run_root()),
+        start: || Ok(()),
+        stop: || Ok(()),
+    };
+    main_in(&suite, tests)
+}
+
+/// Runs a suite.
+pub fn main_in(suite: &Suite, tests: &[Test]) -> ExitCode {
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -122,26 +168,35 @@ pub fn main(tests: &[Test]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let before = Snapshot::take(&run_root());
-    let (passed, mut failed) = run_all(&chosen, arguments.threads);
-    match before.and_then(|before| nothing_left(&before)) {
-        Ok(()) => {}
-        Err(error) => {
-            println!("test nothing_is_left_behind ... FAILED\n{error:#}");
+    let before = suite.marker.as_deref().map(Snapshot::take);
+    let mut failed = 0;
+    let mut check = |name: &str, outcome: Outcome| {
+        if let Err(error) = &outcome {
+            println!("test {name} ... FAILED\n{error:#}");
             failed += 1;
         }
+        outcome.is_ok()
+    };
+    let mut counts = (0, 0);
+    if check("the_suite_starts", (suite.start)()) {
+        counts = run_all(&chosen, arguments.threads);
     }
+    check("the_suite_stops", (suite.stop)());
+    if let (Some(marker), Some(before)) = (&suite.marker, before) {
+        let left = before.and_then(|before| nothing_left(marker, &before));
+        check("nothing_is_left_behind", left);
+    }
+    let (passed, failed) = (counts.0, counts.1 + failed);
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("test result: {verdict}. {passed} passed; {failed} failed");
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 
-fn nothing_left(before: &Snapshot) -> anyhow::Result<()> {
-    let after = Snapshot::take(&run_root())?;
+fn nothing_left(marker: &str, before: &Snapshot) -> Outcome {
+    let after = Snapshot::take(marker)?;
     let left: Vec<String> = after
         .since(before)
         .iter()
@@ -196,7 +251,7 @@ fn run_one(test: &Test) -> bool {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        runtime.block_on(in_mesh(test))
+        runtime.block_on((test.run)(test.name))
     };
     let result = std::panic::catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
@@ -211,22 +266,13 @@ fn run_one(test: &Test) -> bool {
     result.is_ok()
 }
 
-async fn in_mesh(test: &Test) -> Outcome {
-    let mesh = (test.fixture)()?.start(test.name).await?;
-    let body = AssertUnwindSafe((test.body)(&mesh)).catch_unwind();
-    let result = match tokio::time::timeout(LIMIT, body).await {
+/// Runs a test's body: not for ever, and a panic is a failure like another.
+pub async fn bounded(body: impl Future<Output = Outcome>) -> Outcome {
+    let body = AssertUnwindSafe(body).catch_unwind();
+    match tokio::time::timeout(LIMIT, body).await {
         Ok(Ok(result)) => result,
         // The message has been printed where it panicked.
         Ok(Err(_)) => Err(anyhow::anyhow!("an assertion does not hold")),
         Err(_) => Err(anyhow::anyhow!("not done within {LIMIT:?}")),
-    };
-    let result = match result {
-        Ok(()) => Ok(()),
-        Err(error) => Err(match mesh.keep_artifacts().await {
-            Ok(dir) => error.context(format!("artifacts in {}", dir.display())),
-            Err(lost) => error.context(format!("no artifacts: {lost:#}")),
-        }),
-    };
-    mesh.stop().await?;
-    result
+    }
 }

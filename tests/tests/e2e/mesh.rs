@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use weft_local::info::{ControlPlaneOrder, SignalName};
+use weft_tests::artifacts::artifacts;
 use weft_tests::capture::{Capture, contains};
-use weft_tests::fixture::{Fixture, LIMIT, TestMesh, artifacts};
+use weft_tests::fixture::{Fixture, LIMIT, TestMesh};
 use weft_tests::runner::Test;
 use weft_tests::test;
 

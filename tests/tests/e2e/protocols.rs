@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 use serde_json::json;
+use weft_tests::artifacts::artifacts;
 use weft_tests::capture::{Capture, contains};
-use weft_tests::fixture::{Fixture, TestMesh, artifacts};
+use weft_tests::fixture::{Fixture, TestMesh};
 use weft_tests::runner::Test;
 use weft_tests::test;
 

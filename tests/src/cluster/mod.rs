@@ -1,0 +1,129 @@
+//! A real Kubernetes for a suite: the cluster of `KUBECONFIG`, or one of two nodes that
+//! `tests/cluster/up` keeps on this machine for as long as the suite runs. Tests act on it through
+//! [`Kubectl`] alone, in namespaces of their own ([`Trial`]), so that any cluster will do; only
+//! what takes a program of the cluster away needs the local one ([`Local`]).
+
+mod kubectl;
+mod local;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::Context;
+use serde_json::Value;
+
+pub use kubectl::{Fact, Kubectl, condition, until};
+pub use local::{Held, Local};
+pub use trial::{Body, Namespace, Trial, in_cluster};
+
+use crate::artifacts::artifacts;
+use crate::runner::Suite;
+
+/// The image with a shell, curl and this crate's programs: `weft-echo`, `weft-load` and so on.
+pub const TOOLS: &str = "weft-test/tools:1";
+
+static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+
+/// The cluster that the suite runs in.
+#[derive(Debug)]
+pub struct Cluster {
+    kubectl: Kubectl,
+    local: Option<Local>,
+}
+
+impl Cluster {
+    /// The one that the suite has started or was given.
+    pub fn current() -> anyhow::Result<&'static Self> {
+        CLUSTER.get().context("the suite has no cluster")
+    }
+
+    /// `kubectl` as an administrator of the whole cluster.
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+
+    /// The cluster as programs on this machine; an error where `KUBECONFIG` names another one.
+    pub fn local(&self) -> anyhow::Result<&Local> {
+        self.local
+            .as_ref()
+            .context("this needs the cluster that the suite starts itself: unset KUBECONFIG")
+    }
+
+    /// What Weft's service accounts have asked of the API server so far (tests/cluster/audit.yaml).
+    pub fn audit(&self) -> anyhow::Result<Vec<Value>> {
+        let path = self.local()?.dir().join("audit.log");
+        let log = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        log.lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("audit log: {line}")))
+            .collect()
+    }
+}
+
+/// What the runner does around the tests of a suite that needs a cluster.
+pub fn suite() -> Suite {
+    let given = given_kubeconfig().is_some();
+    Suite {
+        // On somebody else's cluster nothing of ours runs on this machine.
+        marker: (!given).then(|| local::RUNS.to_owned()),
+        start,
+        stop,
+    }
+}
+
+fn given_kubeconfig() -> Option<PathBuf> {
+    std::env::var_os("KUBECONFIG")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn start() -> anyhow::Result<()> {
+    let cluster = match given_kubeconfig() {
+        Some(kubeconfig) => Cluster {
+            kubectl: Kubectl::new(
+                "kubectl".into(),
+                kubeconfig,
+                artifacts("cluster")?.join("cache"),
+            ),
+            local: None,
+        },
+        None => {
+            let local = Local::start()?;
+            Cluster {
+                kubectl: Kubectl::new(
+                    program_folder()?.join("kubectl"),
+                    local.kubeconfig(),
+                    local.dir().join("cache"),
+                ),
+                local: Some(local),
+            }
+        }
+    };
+    CLUSTER
+        .set(cluster)
+        .map_err(|_| anyhow::anyhow!("the suite has a cluster already"))
+}
+
+fn stop() -> anyhow::Result<()> {
+    match CLUSTER.get().and_then(|cluster| cluster.local.as_ref()) {
+        Some(local) => local.stop(),
+        None => Ok(()),
+    }
+}
+
+/// `tests/cluster`.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster")
+}
+
+/// Where Kubernetes' commands are, built if need be.
+fn program_folder() -> anyhow::Result<PathBuf> {
+    let output = Command::new(folder().join("binaries"))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("running tests/cluster/binaries")?;
+    anyhow::ensure!(output.status.success(), "tests/cluster/binaries failed");
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}

@@ -1,0 +1,12 @@
+//! The suite in a real Kubernetes: that of `KUBECONFIG`, or one that it starts on this machine and
+//! shares among its tests, which have namespaces of their own. `make test-cluster` builds what it
+//! needs and runs it; see `weft_tests::runner` for its flags.
+
+mod platform;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [platform::tests()];
+    weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
+}
