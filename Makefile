@@ -5,9 +5,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # `make demo SECONDS=20` runs without a terminal, prints the table and fails where an expectation does not hold.
 SECONDS ?=
-# `make soak TEST=name N=20`
+# `make soak TEST=name N=20 SUITE=cluster`
 TEST ?=
 N ?= 20
+SUITE ?= e2e
 
 STAGE := tests/scripts/stage
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -20,7 +21,7 @@ help:
 	@echo 'make cluster            a Kubernetes of two nodes on this machine, with the images as built now, until Ctrl-C'
 	@echo 'make lint               fmt, clippy, cargo-deny'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
-	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy'
+	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy (SUITE=cluster: of that suite)'
 
 setup:
 	@tests/scripts/setup
@@ -74,7 +75,7 @@ capabilities:
 	UPDATE_CAPABILITIES=1 $(CARGO) test --workspace --locked --test capabilities
 
 soak: build
-	tests/scripts/soak '$(TEST)' '$(N)'
+	tests/scripts/soak '$(TEST)' '$(N)' '$(SUITE)'
 
 bench: setup
 	bench/run
