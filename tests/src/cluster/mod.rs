@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub use kubectl::{Fact, Kubectl, condition, until};
 pub use local::{Held, Local};
-pub use trial::{Body, Namespace, Trial, in_cluster};
+pub use trial::{Body, Namespace, Trial, client, in_cluster};
 
 use crate::artifacts::artifacts;
 use crate::runner::Suite;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use weft_local::Output;
 
-use super::{Cluster, Fact, Kubectl, until};
+use super::{Cluster, Fact, Kubectl, TOOLS, until};
 use crate::artifacts::artifacts;
 use crate::runner::{Outcome, bounded};
 
@@ -52,6 +52,26 @@ impl Namespace {
         .concat();
         self.run(&argv, "").await
     }
+}
+
+/// A pod with the container `client` that waits to be told what to do (`Namespace::curl`, `exec`), on
+/// this node if one is named; as JSON, for `apply`.
+pub fn client(name: &str, node: Option<&str>) -> String {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "client",
+                "image": TOOLS,
+                "command": ["sleep", "infinity"],
+            }],
+        },
+    })
+    .to_string()
 }
 
 /// Runs the body with namespaces of its own.

@@ -2,11 +2,12 @@
 //! shares among its tests, which have namespaces of their own. `make test-cluster` builds what it
 //! needs and runs it; see `weft_tests::runner` for its flags.
 
+mod api_server;
 mod platform;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [platform::tests()];
+    let tests = [platform::tests(), api_server::tests()];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
 }
