@@ -1,8 +1,6 @@
 //! Everything together: settings → listeners, tasks, shutdown.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +24,7 @@ use crate::mesh::Mesh;
 use crate::own_identity::OwnIdentity;
 use crate::root_rotation::RootRotation;
 use crate::settings::Run;
+use crate::state_directory::StateDirectory;
 use crate::tls_listener::TlsListener;
 
 /// Connections that have not ended by then are cut at shutdown.
@@ -49,6 +48,7 @@ pub struct ControlPlane {
     goodbye: watch::Sender<bool>,
     grpc: JoinSet<anyhow::Result<()>>,
     tasks: JoinSet<anyhow::Result<()>>,
+    _state: StateDirectory,
 }
 
 impl ControlPlane {
@@ -66,7 +66,7 @@ impl ControlPlane {
     /// # Errors
     /// As [`ControlPlane::start`].
     pub async fn start_at(settings: Run, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        prepare(&settings.state)?;
+        let state = StateDirectory::open(&settings.state)?;
         let authority = Authority::open(
             &settings.state,
             AuthoritySettings {
@@ -102,6 +102,7 @@ impl ControlPlane {
             goodbye: watch::Sender::new(false),
             grpc: JoinSet::new(),
             tasks: JoinSet::new(),
+            _state: state,
         };
         let (ready, is_ready) = watch::channel(false);
         let certificates = Arc::new(Certificates::new(
@@ -230,12 +231,4 @@ async fn read(settings: Run, mesh: Arc<Mesh>, ready: watch::Sender<bool>) -> any
     ready.send_replace(true);
     mesh.follow(source).await;
     anyhow::bail!("the watch of the sources ended")
-}
-
-fn prepare(state: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state)
-        .with_context(|| format!("cannot create {}", state.display()))
 }

@@ -23,6 +23,7 @@ mod mesh;
 mod own_identity;
 mod root_rotation;
 pub mod settings;
+mod state_directory;
 mod tls_listener;
 
 #[cfg(test)]
