@@ -5,7 +5,7 @@
 //! because the issuer decides those.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use rcgen::SubjectPublicKeyInfo;
+use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
 use weft_identity::{NameError, SpiffeId};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
@@ -91,6 +91,11 @@ impl VerifiedCsr {
     /// Whose certificate this will be.
     pub fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// The public key itself, as bytes to compare.
+    pub fn public_key(&self) -> &[u8] {
+        self.public_key.der_bytes()
     }
 }
 

@@ -16,6 +16,8 @@ use crate::key::{KeyError, PrivateKey};
 use crate::workload::{Identity, IdentityError};
 
 const IDENTITY: &str = "identity.pem";
+/// The key of a first request that has not been answered yet.
+const FIRST_KEY: &str = "first-key.pem";
 const BUNDLE: &str = "trust-bundle.pem";
 
 /// Why the directory's contents cannot be used. The proxy then starts as one that has none.
@@ -63,7 +65,8 @@ pub enum StoreError {
     },
 }
 
-/// The files `identity.pem` (key and chain) and `trust-bundle.pem` of a directory, 0600 both.
+/// The files `identity.pem` (key and chain), `first-key.pem` and `trust-bundle.pem` of a directory, all
+/// 0600.
 #[derive(Debug, Clone)]
 pub struct IdentityStore {
     directory: PathBuf,
@@ -102,13 +105,44 @@ impl IdentityStore {
         }
     }
 
-    /// Saves an identity in place of the one before.
+    /// Saves an identity in place of the one before. A key that was kept for it is not needed any more.
     ///
     /// # Errors
     /// The file system; the one before is then still there.
     pub fn save(&self, identity: &Identity) -> Result<(), StoreError> {
         let pem = identity.key().to_pem() + &identity.chain().to_pem();
-        self.write(IDENTITY, &pem)
+        self.write(IDENTITY, &pem)?;
+        let path = self.directory.join(FIRST_KEY);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { path, error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The key of a first request that was not answered, or none.
+    ///
+    /// # Errors
+    /// [`StoreError`]: unreadable, readable by others, damaged.
+    pub fn load_first_key(&self) -> Result<Option<PrivateKey>, StoreError> {
+        let path = self.directory.join(FIRST_KEY);
+        match read_private(&path) {
+            Ok(pem) => PrivateKey::from_pem(&pem)
+                .map(Some)
+                .map_err(|error| StoreError::Key { path, error }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::Io { path, error }),
+        }
+    }
+
+    /// Keeps the key of a first request until there is an identity: a token that was used with it is
+    /// good for no other.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn save_first_key(&self, key: &PrivateKey) -> Result<(), StoreError> {
+        self.write(FIRST_KEY, &key.to_pem())
     }
 
     /// The saved bundle, or none. `default` as in [`TrustBundle::from_pem`].

@@ -42,13 +42,13 @@ pub struct Run {
 
     /// Where the certificate authority keeps its key and state (mode 0600, directory 0700), and
     /// where `trust-bundle.pem` is written for proxies to start with. Losing it means a new mesh
-    /// identity for everyone: keep it.
+    /// identity for everyone: keep it. One control plane at a time uses it.
     #[arg(long, value_name = "DIR", env = "WEFT_STATE")]
     pub state: PathBuf,
 
     /// Where join records lie: `<sha256 of the token>.json` with `namespace`, `pod` and `expires`
-    /// (Unix seconds) lets one pod fetch its first certificate once. Without it, only renewals are
-    /// served.
+    /// (Unix seconds) lets one pod fetch its first certificate, with the first key that it comes with.
+    /// Without it, only renewals are served.
     #[arg(long, value_name = "DIR", env = "WEFT_JOIN_DIR")]
     pub join_dir: Option<PathBuf>,
 

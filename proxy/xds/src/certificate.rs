@@ -55,12 +55,13 @@ pub(crate) struct Issued {
 }
 
 /// By what the control plane knows who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Proof {
     /// The certificate of the connection.
     Certificate,
-    /// The token file.
-    Token,
+    /// The token file, always with this key: a join token is bound to the first key that it is shown with, so
+    /// that it can be shown again when the answer was lost.
+    Token(PrivateKey),
 }
 
 /// Asks for a certificate over `channel`, whose peer has been verified.
@@ -70,14 +71,17 @@ pub(crate) async fn issue(
     proof: Proof,
 ) -> Result<Issued, IssueError> {
     let id = settings.identity()?;
-    let key = PrivateKey::generate()?;
+    let (key, by_token) = match proof {
+        Proof::Certificate => (PrivateKey::generate()?, false),
+        Proof::Token(key) => (key, true),
+    };
     let csr = key.csr(&id)?;
     let mut request = Request::new(IssueRequest {
         csr: csr.to_vec(),
         namespace: settings.pod.namespace().to_owned(),
         pod: settings.pod.name().to_owned(),
     });
-    if proof == Proof::Token {
+    if by_token {
         let file = settings.token_file.as_deref().ok_or(IssueError::NoToken)?;
         request
             .metadata_mut()

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::transport::Channel;
 use weft_certs::{
-    Clock, KeyExchange, MeshTls, PeerRole, RotationSchedule, TrustBundle, WorkloadIdentity,
+    Clock, KeyError, KeyExchange, MeshTls, PeerRole, PrivateKey, RotationSchedule, TrustBundle,
+    WorkloadIdentity,
 };
 use weft_identity::NameError;
 use weft_proxy_config::Writer;
@@ -59,6 +60,8 @@ pub struct Client {
     state: State,
     activation: Activation,
     schedule: Option<RotationSchedule>,
+    /// The key of a first request that has not been answered yet.
+    first_key: Option<PrivateKey>,
     /// The certificate must be renewed whatever the schedule says.
     renew_now: bool,
     status: watch::Sender<Arc<Status>>,
@@ -91,6 +94,7 @@ impl Client {
             state,
             activation,
             schedule: None,
+            first_key: None,
             renew_now: false,
             status: watch::Sender::default(),
             sweep,
@@ -160,7 +164,8 @@ impl Client {
         if !self.has_usable_identity() {
             // A certificate that is of no use must not be shown.
             let channel = self.connect(&self.anonymous()?).await?;
-            let issued = issue(self.settings.clone(), channel, Proof::Token);
+            let proof = Proof::Token(self.first_key().map_err(IssueError::Key)?);
+            let issued = issue(self.settings.clone(), channel, proof);
             let issued = self.meanwhile(issued).await?;
             self.take_issued(issued);
             return Ok(self.connect(&own).await?);
@@ -181,6 +186,17 @@ impl Client {
                 Ok(channel)
             }
         }
+    }
+
+    /// The key to ask for the first certificate with: the same one until there is an answer.
+    fn first_key(&mut self) -> Result<PrivateKey, KeyError> {
+        if let Some(key) = self.first_key.clone().or_else(|| self.state.first_key()) {
+            return Ok(key);
+        }
+        let key = PrivateKey::generate()?;
+        self.state.save_first_key(&key);
+        self.first_key = Some(key.clone());
+        Ok(key)
     }
 
     /// There is a certificate, it has not expired, and its root is trusted.
@@ -251,6 +267,7 @@ impl Client {
             self.state.save_bundle(trust.current().bundle());
         }
         self.state.save_identity(&issued.identity);
+        self.first_key = None;
         self.take_identity(issued.identity);
     }
 

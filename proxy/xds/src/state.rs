@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use weft_certs::{Identity, IdentityStore, TrustBundle};
+use weft_certs::{Identity, IdentityStore, PrivateKey, TrustBundle};
 use weft_identity::{PodRef, SpiffeId, TrustDomain};
 
 use crate::cache::Cache;
@@ -39,6 +39,24 @@ impl State {
     pub fn save_identity(&self, identity: &Identity) {
         if let Some((identities, _)) = &self.0 {
             logged("save the identity", identities.save(identity));
+        }
+    }
+
+    /// The key of a first request that was not answered.
+    pub fn first_key(&self) -> Option<PrivateKey> {
+        let (identities, _) = self.0.as_ref()?;
+        logged(
+            "read the key of the first request",
+            identities.load_first_key(),
+        )?
+    }
+
+    pub fn save_first_key(&self, key: &PrivateKey) {
+        if let Some((identities, _)) = &self.0 {
+            logged(
+                "save the key of the first request",
+                identities.save_first_key(key),
+            );
         }
     }
 

@@ -131,6 +131,27 @@ async fn first_contact_goes_by_token_and_the_stream_by_certificate() {
     proxy.stop().await;
 }
 
+/// A join token is bound to the first key that it comes with: whatever gets lost, also over a restart of the proxy.
+#[tokio::test]
+async fn a_first_certificate_is_asked_for_with_one_key_until_there_is_an_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let (control_plane, clock) = ControlPlane::start(directory.path()).await;
+    control_plane.lose_answers(true);
+    let (at, bundle) = (control_plane.address(), control_plane.bundle());
+    let mut proxy = Proxy::start(at, directory.path(), &bundle, &clock);
+    let keys = || control_plane.keys();
+    proxy.until("asking twice", |_| keys().len() >= 2).await;
+    proxy.stop().await;
+    control_plane.lose_answers(false);
+    let mut proxy = Proxy::start(at, directory.path(), &bundle, &clock);
+    proxy
+        .until("certified", |status| status.certificate.is_some())
+        .await;
+    let keys = control_plane.keys();
+    assert!(keys.len() >= 3 && keys.iter().all(|key| *key == keys[0]));
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn a_control_plane_that_is_not_the_one_gets_no_token() {
     let directory = tempfile::tempdir().unwrap();

@@ -89,15 +89,11 @@ impl Certificates {
             )));
         }
         let csr = Csr::verify(&claim.csr, &identity).map_err(|error| csr_status(&error))?;
-        let used = match (&proof, &self.records) {
-            (Proof::Token(token), Some(records)) => Some(records.use_up(token)?),
-            _ => None,
-        };
+        if let (Proof::Token(token), Some(records)) = (&proof, &self.records) {
+            records.bind(token, csr.public_key())?;
+        }
         let chain = self.authority.issue_to(&pod, &csr).map_err(|error| {
             tracing::error!(%pod, "no certificate: {error}");
-            if let Some(used) = used {
-                used.give_back();
-            }
             Status::unavailable(error.to_string())
         })?;
         tracing::info!(%pod, %identity, serial = %chain.serial(), "certificate issued");

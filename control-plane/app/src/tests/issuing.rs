@@ -35,6 +35,27 @@ async fn a_token_gets_its_pod_one_certificate_and_the_certificate_gets_the_next(
     running.stop().await;
 }
 
+/// Killed after the token was used and before the answer arrived.
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_with_the_same_key() {
+    let running = Running::start(OBJECTS).await;
+    let token = running.token("web-1", 60);
+    let asked = csr("web");
+    let lost = running.client();
+    let answer = lost.issue("web-1", asked.clone(), Some(&token)).await;
+    drop(answer.unwrap());
+
+    let running = running.restart().await;
+    let client = running.client();
+    let other = client.issue("web-1", csr("web"), Some(&token)).await;
+    let other = other.unwrap_err();
+    assert_eq!(other.code(), Code::Unauthenticated);
+    assert!(other.message().contains("another key"), "{other}");
+    let again = client.issue("web-1", asked, Some(&token)).await.unwrap();
+    assert!(!again.chain.is_empty());
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn every_part_of_a_claim_must_hold() {
     let running = Running::start(OBJECTS).await;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -49,6 +50,10 @@ struct Shared {
     identity: Arc<WorkloadIdentity>,
     log: Mutex<Vec<String>>,
     sent: Mutex<Vec<String>>,
+    /// The public keys that certificates were asked for with.
+    keys: Mutex<Vec<Vec<u8>>>,
+    /// Requests for a certificate are taken and not answered.
+    loses_answers: AtomicBool,
     refusals: watch::Sender<Vec<String>>,
     published: watch::Sender<Published>,
     /// Streams of an older generation end.
@@ -96,6 +101,8 @@ impl ControlPlane {
             identity: Arc::new(WorkloadIdentity::new()),
             log: Mutex::default(),
             sent: Mutex::default(),
+            keys: Mutex::default(),
+            loses_answers: AtomicBool::default(),
             refusals: watch::Sender::default(),
             published: watch::Sender::default(),
             generation: watch::Sender::default(),
@@ -134,6 +141,15 @@ impl ControlPlane {
             task.abort();
             let _ = task.await;
         }
+    }
+
+    pub fn lose_answers(&self, lose: bool) {
+        self.shared.loses_answers.store(lose, Ordering::SeqCst);
+    }
+
+    /// The public keys that certificates were asked for with.
+    pub fn keys(&self) -> Vec<Vec<u8>> {
+        self.shared.keys.lock().unwrap().clone()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -301,6 +317,10 @@ impl CertificateService for Service {
         };
         let csr = Csr::verify(&request.get_ref().csr, &proven)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.0.keys.lock().unwrap().push(csr.public_key().to_vec());
+        if self.0.loses_answers.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("killed"));
+        }
         let chain = self
             .0
             .authority
