@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::field_path::{FieldPath, Segment};
 use crate::object::TypeError;
 use crate::type_error::{in_plain_words, missing_field};
-use crate::unknown_fields::unknown_fields;
+use crate::unknown_fields::{misspelt_fields, unknown_fields};
 use crate::validate::validate;
 use crate::{ApiObject, Kind};
 
@@ -131,6 +131,12 @@ impl Remainder {
                 if !self.removed_entries.contains(&missing) {
                     faults.push(Fault::invalid(missing, "is required"));
                 }
+                // It may be there by another name, which goes with the map that is taken out now.
+                let misspelt = misspelt_fields(self.kind, &self.value, &path).into_iter();
+                faults.extend(misspelt.map(|fault| Fault {
+                    field: self.original(&fault.field),
+                    ..fault
+                }));
             }
             None => faults.push(Fault::invalid(
                 self.original(&path),

@@ -1,6 +1,6 @@
 //! Which field somebody may have meant by a name that the type does not have, by its schema.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Kind;
 use crate::field_path::{FieldPath, Segment};
@@ -19,6 +19,23 @@ impl Schema {
 
     /// The field beside `path` whose name is closest to its last step.
     pub(crate) fn similar(&self, path: &FieldPath) -> Option<&str> {
+        let (name, fields) = self.beside(path)?;
+        let distance =
+            |field: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase());
+        let close = fields.keys().map(|field| (distance(field), field.as_str()));
+        let close =
+            close.filter(|(distance, field)| *distance <= MAX_DISTANCE.min(field.len() / 2));
+        close.min().map(|(_, field)| field)
+    }
+
+    /// Whether the map that `path` leads into has fields, and this is none of them.
+    pub(crate) fn lacks(&self, path: &FieldPath) -> bool {
+        self.beside(path)
+            .is_some_and(|(name, fields)| !fields.contains_key(&name))
+    }
+
+    /// The last step of `path`, and the fields that can stand there.
+    fn beside(&self, path: &FieldPath) -> Option<(String, &Map<String, Value>)> {
         let Some((Segment::Key(name), above)) = path.segments().split_last() else {
             return None;
         };
@@ -34,13 +51,7 @@ impl Schema {
                 };
                 resolve(&self.0, below)
             })?;
-        let fields = place.get("properties")?.as_object()?.keys();
-        let distance =
-            |field: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase());
-        let close = fields.map(|field| (distance(field), field.as_str()));
-        let close =
-            close.filter(|(distance, field)| *distance <= MAX_DISTANCE.min(field.len() / 2));
-        close.min().map(|(_, field)| field)
+        Some((name.clone(), place.get("properties")?.as_object()?))
     }
 }
 

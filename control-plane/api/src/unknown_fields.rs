@@ -30,17 +30,35 @@ pub(crate) fn unknown_fields(kind: Kind, raw: &Value, typed: &ApiObject) -> Vec<
     let unknown = unknown.map(|field| {
         // Made only when it is needed: it costs more than reading the object.
         let schema = schema.get_or_insert_with(|| Schema::of(kind));
-        let similar = schema.similar(&field);
-        let hint = similar.map_or_else(String::new, |name| format!("; did you mean {name}?"));
-        Fault {
-            field,
-            reason: FaultReason::UnknownField,
-            message: format!("{kind} has no such field{hint}"),
-        }
+        no_such_field(kind, schema, field)
     });
     let lists = found.lists_for_maps.into_iter();
     let lists = lists.map(|field| Fault::invalid(field, "expected a map, found a list"));
     unknown.chain(lists).collect()
+}
+
+/// The keys that the map at `path` has and its type does not, where the value cannot be read as its type. The
+/// object's own map is not looked at: what stands there beside `spec` is not all in the schema.
+pub(crate) fn misspelt_fields(kind: Kind, raw: &Value, path: &FieldPath) -> Vec<Fault> {
+    let Some(Value::Object(map)) = path.find(raw).filter(|_| !path.is_root()) else {
+        return Vec::new();
+    };
+    let schema = Schema::of(kind);
+    let unknown = map.keys().map(|key| path.key(key));
+    unknown
+        .filter(|field| schema.lacks(field))
+        .map(|field| no_such_field(kind, &schema, field))
+        .collect()
+}
+
+fn no_such_field(kind: Kind, schema: &Schema, field: FieldPath) -> Fault {
+    let similar = schema.similar(&field);
+    let hint = similar.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+    Fault {
+        field,
+        reason: FaultReason::UnknownField,
+        message: format!("{kind} has no such field{hint}"),
+    }
 }
 
 /// Where `raw` and what came back of it differ.

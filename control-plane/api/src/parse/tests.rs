@@ -59,6 +59,32 @@ fn missing_fields_are_named_once() {
 }
 
 #[test]
+fn a_required_field_that_is_misspelt_is_named_as_it_is_written() {
+    let raw = json!({"apiVersion": "mesh.weft.dev/v1alpha1", "kind": "PeerAuthentication", "metadata": {"name": "p"},
+        "spec": {"mtls": {"mod": "STRICT"}}});
+    assert_eq!(
+        faults(Kind::PeerAuthentication, raw),
+        [
+            "spec.mtls.mod: PeerAuthentication has no such field; did you mean mode?",
+            "spec.mtls.mode: is required",
+        ]
+    );
+    let raw = policy(json!({"rules": [
+        {"to": [{"headers": [1, {"nmae": "x", "values": ["a"]}]}]},
+    ], "selector": {"matchLables": {"app": "a"}}}));
+    assert_eq!(
+        faults(Kind::AuthorizationPolicy, raw),
+        [
+            "spec.rules[0].to[0].headers[0]: expected a map, found integer `1`",
+            "spec.rules[0].to[0].headers[1].name: is required",
+            "spec.rules[0].to[0].headers[1].nmae: AuthorizationPolicy has no such field; did you mean name?",
+            "spec.selector.matchLabels: is required",
+            "spec.selector.matchLables: AuthorizationPolicy has no such field; did you mean matchLabels?",
+        ]
+    );
+}
+
+#[test]
 fn an_unknown_field_is_found_whatever_it_holds() {
     for value in [
         json!(null),
