@@ -2,6 +2,8 @@
 //! a proxy does it, name by name as the proxy asks; then the proxy's own decision functions are asked what came of it.
 #![allow(clippy::unwrap_used)]
 
+#[path = "contract/defaults.rs"]
+mod defaults;
 #[path = "contract/docs.rs"]
 mod docs;
 #[path = "contract/skew.rs"]

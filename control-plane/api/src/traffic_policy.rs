@@ -78,22 +78,22 @@ pub enum LoadBalancingAlgorithm {
 #[x_kube(validation = Rule::new("!has(self.connectTimeout) || duration(self.connectTimeout) > duration('0s')").message("connectTimeout must be longer than 0s"))]
 #[x_kube(validation = Rule::new("!has(self.idleTimeout) || duration(self.idleTimeout) > duration('0s')").message("idleTimeout must be longer than 0s"))]
 pub struct Connections {
-    /// Connections at the same time.
+    /// Connections at the same time. Default 4096.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_connections: Option<u32>,
-    /// Requests that wait for a connection.
+    /// Requests that wait for a connection. Default 4096.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_pending_requests: Option<u32>,
-    /// Requests in flight.
+    /// Requests in flight. Default 65536.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_requests: Option<u32>,
-    /// How long connecting may take, TLS included.
+    /// How long connecting may take, TLS included. Default 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Duration>,
-    /// How long an unused connection is kept.
+    /// How long an unused connection is kept. Default 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
 }
@@ -113,7 +113,7 @@ pub struct OutlierDetection {
     /// How long the first ejection lasts; each further one is longer. Default 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_ejection_time: Option<Duration>,
-    /// How long an ejection lasts at most. Default 300s.
+    /// How long an ejection lasts at most. Not supported yet: reported, and without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ejection_time: Option<Duration>,
     /// The share of endpoints that may be ejected at the same time, in percent. Default 50.
@@ -123,7 +123,8 @@ pub struct OutlierDetection {
 }
 
 /// What is sent again. A request that the application never got is sent elsewhere whatever stands
-/// here; one that it may have got only if its method is idempotent or it is declared safe.
+/// here, also without this section; one that it may have got only if its method is idempotent or it is
+/// declared safe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.perTryTimeout) || duration(self.perTryTimeout) > duration('0s')").message("perTryTimeout must be longer than 0s"))]
@@ -139,11 +140,12 @@ pub struct Retries {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub retry_on: Option<Vec<RetryOn>>,
-    /// HTTP status codes that are retried too.
+    /// HTTP status codes that are retried too. Not supported yet: reported, and without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(range(min = 400, max = 599)))]
     pub codes: Option<Vec<u16>>,
-    /// gRPC status codes that are retried too.
+    /// gRPC status codes that are retried too: CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED,
+    /// INTERNAL, UNAVAILABLE; others are reported, and without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub grpc_codes: Option<Vec<GrpcCode>>,
@@ -243,7 +245,7 @@ pub struct Timeouts {
     /// For the whole answer, retries included. `0s`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Duration>,
-    /// For a byte in either direction. `0s`: no limit.
+    /// For a byte in either direction. Not supported yet: reported, and without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
 }

@@ -1,5 +1,6 @@
 //! How requests to a service are balanced, limited, retried and timed out. Absent values of the wire
-//! are filled in here, so that nobody further in knows a default.
+//! are filled in here, so that nobody further in knows a default. The documentation of `TrafficPolicy` names
+//! the same ones; a contract test compares them.
 
 use std::time::Duration;
 
@@ -123,7 +124,7 @@ impl Default for RetryPolicy {
             on: Vec::new(),
             per_try_timeout: None,
             backoff_base: Duration::from_millis(25),
-            backoff_max: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(1),
             budget_percent: 20,
             budget_min_per_second: 10,
             non_idempotent: false,
