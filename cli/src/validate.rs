@@ -58,7 +58,7 @@ impl Arguments {
                 }))?;
             }
             Format::Table => {
-                let mut text: String = diagnostics.iter().map(line).collect();
+                let mut text: String = diagnostics.iter().map(|one| one.line() + "\n").collect();
                 if objects == 0 {
                     text += "no objects of the mesh here: files end in .yaml, .yml or .json\n";
                 }
@@ -114,12 +114,4 @@ fn finding(diagnostic: &Diagnostic) -> Value {
         "message": diagnostic.message,
         "text": diagnostic.to_string(),
     })
-}
-
-/// `file:line: Kind namespace/name: field: reason`, and what it is if it is no error.
-fn line(diagnostic: &Diagnostic) -> String {
-    match diagnostic.severity {
-        Severity::Error => format!("{diagnostic}\n"),
-        lesser => format!("{diagnostic} ({lesser})\n"),
-    }
 }

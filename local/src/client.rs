@@ -8,13 +8,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use crate::info::{
-    Channel, ControlPlaneOrder, ExecRequest, Named, PodInfo, SignalName, SignalRequest, Status,
+    Channel, ControlPlaneOrder, ExecRequest, Finding, Named, PodInfo, SignalName, SignalRequest,
+    Status,
 };
 use crate::options::Layout;
 
@@ -129,6 +130,23 @@ impl Client {
     /// Everything there is to know.
     pub async fn status(&self) -> anyhow::Result<Status> {
         self.call(Method::GET, "/v1/status", &()).await
+    }
+
+    /// Everything that the control plane finds wrong.
+    pub async fn findings(&self) -> anyhow::Result<Vec<Finding>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            diagnostics: Vec<Finding>,
+        }
+        let (socket, path) = (self.control_plane_admin(), "/v1/diagnostics");
+        let (status, body) = crate::http::unix(&socket, Method::GET, path, Bytes::new())
+            .await
+            .map_err(|error| anyhow::anyhow!("asking the control plane: {error}"))?;
+        anyhow::ensure!(
+            status == 200,
+            "the control plane answers {path} with {status}"
+        );
+        Ok(serde_json::from_slice::<Answer>(&body)?.diagnostics)
     }
 
     /// Waits until `fact` holds; after `limit` fails with the last state.

@@ -176,3 +176,28 @@ pub enum ControlPlaneOrder {
     /// SIGKILL, and do not start it again.
     KillAndStop,
 }
+
+/// Something that the control plane finds wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Finding {
+    /// `error`, `warning` or `info`.
+    pub severity: String,
+    /// `file:line: Kind namespace/name: field: reason`
+    pub text: String,
+}
+
+impl Finding {
+    /// Whether something is not in force as written.
+    pub fn is_error(&self) -> bool {
+        self.severity == "error"
+    }
+
+    /// As it is shown to people.
+    pub fn line(&self) -> String {
+        if self.is_error() {
+            self.text.clone()
+        } else {
+            format!("{} ({})", self.text, self.severity)
+        }
+    }
+}

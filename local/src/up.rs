@@ -1,6 +1,5 @@
 //! `weft up`: a folder of YAML as a mesh on this machine, until Ctrl-C.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,9 +7,12 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::info::Status;
 use crate::mesh::Mesh;
 use crate::options::{Binaries, Options, Publish};
+
+mod said;
+
+use said::Said;
 
 /// The pace at which the mesh is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -108,9 +110,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let client = (*mesh).clone();
     let watch = async {
         let mut said = Said::default();
+        let mut findings = Vec::new();
         loop {
+            // While the control plane is away, what it said last counts.
+            if let Ok(found) = client.findings().await {
+                findings = found;
+            }
             if let Ok(status) = client.status().await {
-                for line in said.news(&status) {
+                for line in said.news(&status, &findings) {
                     eprintln!("{line}");
                 }
             }
@@ -124,56 +131,4 @@ async fn run(options: Options) -> anyhow::Result<()> {
         () = watch => {}
     }
     mesh.stop().await
-}
-
-/// What has been said already, so that only news is said.
-#[derive(Debug, Default)]
-struct Said {
-    faults: BTreeSet<String>,
-    errors: BTreeMap<String, String>,
-    restarts: BTreeMap<(String, String), u32>,
-    settled: bool,
-}
-
-impl Said {
-    fn news(&mut self, status: &Status) -> Vec<String> {
-        let mut lines = Vec::new();
-        let faults: BTreeSet<String> = status.faults.iter().cloned().collect();
-        lines.extend(faults.difference(&self.faults).cloned());
-        lines.extend(
-            self.faults
-                .difference(&faults)
-                .map(|fault| format!("fixed: {fault}")),
-        );
-        self.faults = faults;
-        for pod in &status.pods {
-            let name = format!("{}/{}", pod.namespace, pod.name);
-            if let Some(error) = &pod.error
-                && self.errors.insert(pod.uid.clone(), error.clone()).as_ref() != Some(error)
-            {
-                lines.push(format!("pod {name}: {error}"));
-            }
-            for (container, info) in &pod.containers {
-                let known = self
-                    .restarts
-                    .entry((pod.uid.clone(), container.clone()))
-                    .or_default();
-                if info.restarts > *known {
-                    *known = info.restarts;
-                    lines.push(format!(
-                        "pod {name}: {container} ended and is started again"
-                    ));
-                }
-            }
-        }
-        if status.settled != self.settled {
-            self.settled = status.settled;
-            let pods = status.pods.len();
-            lines.extend(
-                self.settled
-                    .then(|| format!("ready: {pods} pods; Ctrl-C ends them")),
-            );
-        }
-        lines
-    }
 }

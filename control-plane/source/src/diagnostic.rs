@@ -41,6 +41,17 @@ pub struct Diagnostic {
     pub message: String,
 }
 
+impl Diagnostic {
+    /// As it is shown to people: its text, and what it is if it is no error.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self.severity {
+            Severity::Error => self.to_string(),
+            lesser => format!("{self} ({lesser})"),
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     /// `file:line: Kind namespace/name: field: reason`, without the parts that are not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,7 +37,7 @@ fn take(cluster: &Cluster, objects: &mut Objects, batch: Batch) {
             |place| format!("{place}: {problem}"),
         )
     };
-    let mut faults: Vec<String> = batch.diagnostics.iter().map(ToString::to_string).collect();
+    let mut faults: Vec<String> = batch.diagnostics.iter().map(|one| one.line()).collect();
     faults.extend(desired.problems.iter().map(located));
     for fault in &faults {
         warn!("{fault}");

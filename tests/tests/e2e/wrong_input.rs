@@ -81,12 +81,10 @@ async fn bad_files_are_named_and_change_nothing(mesh: &TestMesh) -> anyhow::Resu
     Ok(())
 }
 
+/// What `weft up` shows.
 async fn diagnostics(mesh: &TestMesh) -> anyhow::Result<String> {
-    let path = "/v1/diagnostics";
-    Ok(mesh
-        .control_plane_admin_request(http::Method::GET, path)
-        .await?
-        .1)
+    let findings = mesh.findings().await?;
+    Ok(findings.iter().map(|one| one.line() + "\n").collect())
 }
 
 async fn garbage_on_every_port_hurts_nobody(mesh: &TestMesh) -> anyhow::Result<()> {
