@@ -120,6 +120,11 @@ impl BackendState {
             .ok_or(Overloaded::Connections)
     }
 
+    /// Was this place for a connection given here?
+    pub fn is_connection(&self, permit: &Permit) -> bool {
+        self.connections.gave(permit)
+    }
+
     /// A place for one more request that waits for a connection.
     ///
     /// # Errors

@@ -146,6 +146,11 @@ impl Http1Conn {
         now >= self.expires || self.drain.is_draining()
     }
 
+    /// Whose place it takes.
+    pub(crate) fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+
     /// It has carried an exchange before.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused

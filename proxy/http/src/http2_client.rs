@@ -58,7 +58,8 @@ struct Shared {
     idle_since: Cell<Instant>,
     /// Of a request since which nothing more was written, nothing can have arrived.
     traffic: Arc<Traffic>,
-    _permit: Option<Permit>,
+    /// Given back when it retires idle: what closes takes nobody's place.
+    permit: RefCell<Option<Permit>>,
 }
 
 impl Http2Conn {
@@ -91,7 +92,7 @@ impl Http2Conn {
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             traffic,
-            _permit: permit,
+            permit: RefCell::new(permit),
         });
         tasks.spawn(drive(connection, flusher, pings, shared.clone()));
         Ok(Self(shared))
@@ -114,6 +115,14 @@ impl Http2Conn {
     /// Lets what is under way finish, then closes.
     pub(crate) fn retire(&self) {
         self.0.send.borrow_mut().take();
+        if self.0.streams.get() == 0 {
+            self.0.permit.borrow_mut().take();
+        }
+    }
+
+    /// Nothing is under way on it, and its place is one of these.
+    pub(crate) fn rests_in(&self, these: impl FnOnce(&Permit) -> bool) -> bool {
+        self.0.streams.get() == 0 && self.0.permit.borrow().as_ref().is_some_and(these)
     }
 
     pub(crate) fn identity(&self) -> Option<&SpiffeId> {

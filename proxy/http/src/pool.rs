@@ -137,15 +137,23 @@ impl Pool {
         sharing: Sharing,
     ) -> Result<Http2Conn, PoolError> {
         let peer = self.peer(to);
-        let lane = peer.lane(sharing);
+        let mut sharing = sharing;
         loop {
+            let lane = peer.lane(sharing);
             if let Some(conn) = lane.with_room(to.identity) {
                 return Ok(conn);
             }
             let _pending = to.pending()?;
             let dialling = match lane.joinable() {
                 Some(dialling) => dialling,
-                None => self.dial_http2(&peer, sharing, to)?,
+                None => match self.dial_http2(&peer, sharing, to) {
+                    Err(Overloaded::Connections) if sharing == Sharing::Alone => {
+                        // Where it may have none of its own, it shares.
+                        sharing = Sharing::Shared;
+                        continue;
+                    }
+                    dialled => dialled?,
+                },
             };
             dialling.waiting.set(dialling.waiting.get() + 1);
             let done = dialling.done.notified();
@@ -168,7 +176,7 @@ impl Pool {
             return Ok((conn, peer.http1.clone()));
         }
         let _pending = to.pending()?;
-        let permit = to.connection()?;
+        let permit = self.place(to)?;
         let hop = self
             .connect(to.addr, to.identity, Alpn::Http1, to.connect_timeout)
             .await?;
@@ -176,6 +184,23 @@ impl Pool {
             .await
             .map_err(|error| PoolError::Handshake(to.addr, error.to_string().into()))?;
         Ok((Box::new(conn), peer.http1.clone()))
+    }
+
+    /// A place for one more connection: where none is left, that of one that rests.
+    fn place(&self, to: &Destination<'_>) -> Result<Option<Permit>, Overloaded> {
+        let placed = to.connection();
+        match (&placed, to.backend) {
+            (Err(_), Some(backend)) if self.evict(backend) => to.connection(),
+            _ => placed,
+        }
+    }
+
+    fn evict(&self, backend: &Backend) -> bool {
+        let whose = |permit: &Permit| backend.state.is_connection(permit);
+        let peers = self.peers.borrow();
+        peers.values().any(|peer| {
+            peer.http1.evict(whose) || peer.alone.evict(whose) || peer.shared.evict(whose)
+        })
     }
 
     /// Boxed: a handshake's state is large, and few requests have one.
@@ -198,7 +223,7 @@ impl Pool {
         sharing: Sharing,
         to: &Destination<'_>,
     ) -> Result<Rc<Dialling>, Overloaded> {
-        let permit = to.connection()?;
+        let permit = self.place(to)?;
         let dialling = Rc::new(Dialling::default());
         *peer.lane(sharing).dialling.borrow_mut() = Some(dialling.clone());
         let (addr, identity, limit) = (to.addr, to.identity.cloned(), to.connect_timeout);
@@ -338,11 +363,20 @@ impl Lane {
             let idle = conn
                 .idle_since()
                 .is_some_and(|since| now.duration_since(since) >= idle_timeout);
-            if idle {
+            if idle || conn.rests_in(Permit::is_wanted) {
                 conn.retire();
             }
             !conn.is_retired()
         });
+    }
+
+    /// Closes a connection of these on which nothing is under way.
+    fn evict(&self, whose: impl Fn(&Permit) -> bool) -> bool {
+        let mut conns = self.conns.borrow_mut();
+        let found = conns.iter().position(|conn| conn.rests_in(&whose));
+        found
+            .inspect(|found| conns.remove(*found).retire())
+            .is_some()
     }
 
     fn is_empty(&self) -> bool {

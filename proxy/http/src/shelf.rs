@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 use weft_identity::SpiffeId;
+use weft_proxy_config::Permit;
 
 use crate::http1::Http1Conn;
 
@@ -43,9 +44,20 @@ impl Shelf {
         idle.push_back(conn);
     }
 
-    /// Closes what has rested too long.
+    /// Closes what has rested too long, and what rests in a place that others want.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|conn| !conn.is_over(now));
+        self.idle
+            .borrow_mut()
+            .retain(|conn| !conn.is_over(now) && !conn.permit().is_some_and(Permit::is_wanted));
+    }
+
+    /// Closes the connection of these that has rested longest.
+    pub(crate) fn evict(&self, whose: impl Fn(&Permit) -> bool) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let found = idle
+            .iter()
+            .position(|conn| conn.permit().is_some_and(&whose));
+        found.and_then(|found| idle.remove(found)).is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

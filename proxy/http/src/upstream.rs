@@ -15,7 +15,7 @@ use http::{Request, Response, StatusCode, Version};
 use tokio::time::{Instant, timeout};
 use weft_identity::SpiffeId;
 use weft_proxy_config::{
-    Backend, BackendState, InFlight, Protocol, Target, TrafficPolicy, balance,
+    Backend, BackendState, InFlight, Overloaded, Protocol, Target, TrafficPolicy, balance,
 };
 use weft_proxy_telemetry::Flag;
 
@@ -265,7 +265,15 @@ async fn send(
             Ok(response)
         }
         Codec::Http1 => {
-            let (conn, shelf) = worker.pool.http1(&to).await.map_err(Fault::Pool)?;
+            let (conn, shelf) = match worker.pool.http1(&to).await {
+                Err(PoolError::Overloaded(Overloaded::Connections))
+                    if aim.mtls && what.asked.is_none() =>
+                {
+                    // Rare, and its state is large.
+                    return Box::pin(shared(worker, &to, outgoing)).await;
+                }
+                pooled => pooled.map_err(Fault::Pool)?,
+            };
             let begun = Instant::now();
             let sent = conn.send(outgoing, what.upload, &shelf).await;
             let response = sent.map_err(Fault::Sent)?;
@@ -276,6 +284,22 @@ async fn send(
             Ok(response)
         }
     }
+}
+
+/// Where a large body may have no hop of its own, it shares.
+async fn shared(
+    worker: &Worker,
+    to: &Destination<'_>,
+    outgoing: &mut Option<Request<Body>>,
+) -> Result<Response<Body>, Fault> {
+    if let Some(request) = outgoing {
+        mark(request);
+    }
+    let conn = worker.pool.http2(to, Sharing::Shared).await;
+    conn.map_err(Fault::Pool)?
+        .send(outgoing)
+        .await
+        .map_err(Fault::Sent)
 }
 
 /// Of the request alone: the first one's handshake says nothing of the endpoint.

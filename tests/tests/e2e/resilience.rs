@@ -11,6 +11,7 @@ use crate::streams::{self, inside, requests, speaks, start, stats};
 pub fn tests() -> Vec<Test> {
     vec![
         test!(what_is_over_a_limit_is_refused_at_once, limited),
+        test!(connections_and_those_who_wait_for_one_are_limited, narrow),
         test!(a_failing_replica_is_left_alone_and_taken_back, ejecting),
         test!(retries_hide_failures_and_repeat_no_post, retrying),
         test!(the_retry_budget_bounds_what_failure_costs, budgeted),
@@ -71,6 +72,51 @@ async fn what_is_over_a_limit_is_refused_at_once(mesh: &TestMesh) -> anyhow::Res
     drop(held);
     let free = async || Ok(outcome(mesh, &["http://limited/"]).await? == "200");
     mesh.until("there is room again", free).await
+}
+
+fn narrow() -> anyhow::Result<Fixture> {
+    let settings = "  connections: {maxConnections: 1, maxPendingRequests: 1, connectTimeout: 50s}
+  retries: {attempts: 0}";
+    with(&[("narrow", settings)], 1)
+}
+
+async fn connections_and_those_who_wait_for_one_are_limited(mesh: &TestMesh) -> anyhow::Result<()> {
+    mesh.settled().await?;
+    let server = mesh.pod("shop", "streams").await?;
+    // Nobody can connect to the pod for a while: whoever calls waits.
+    let closed = "nft 'add table inet closed; add chain inet closed in { type filter hook prerouting priority -300; }; \
+                  add rule inet closed in iif != lo tcp dport 8080 drop'";
+    let output = mesh
+        .exec("shop", &server.name, &["sh", "-c", closed])
+        .await?;
+    anyhow::ensure!(output.code == 0, "{}", output.err());
+    let waiting = start(mesh, &["curl", "-sS", "http://narrow/first"]).await?;
+    let dials = async || {
+        let argv = ["ss", "-Htn", "state", "syn-sent", "dport", "=", "8080"];
+        Ok(!mesh.run_in("shop/client", &argv).await?.out().is_empty())
+    };
+    mesh.until("the first one waits for a connection", dials)
+        .await?;
+    let refused = "503 overloaded";
+    assert_eq!(outcome(mesh, &["http://narrow/second"]).await?, refused);
+    let open = ["nft", "delete", "table", "inet", "closed"];
+    mesh.exec("shop", &server.name, &open).await?;
+    assert_eq!(waiting.output().await?.code, 0);
+    assert_eq!(requests(mesh, "streams", "/first").await?, 1);
+    // What leaves HTTP has a connection of its own, in the place of the one that rests; a second finds none.
+    let script = "exec 3<>/dev/tcp/narrow/80
+        printf 'GET /upgrade HTTP/1.1\\r\\nhost: a\\r\\nconnection: upgrade\\r\\nupgrade: echo\\r\\n\\r\\n' >&3
+        IFS= read -r line <&3; echo \"$line\"; exec sleep infinity";
+    let mut held = start(mesh, &["bash", "-c", script]).await?;
+    let said = speaks(&mut held).await?;
+    assert!(said.starts_with("HTTP/1.1 101"), "{said}");
+    assert_eq!(outcome(mesh, &["http://narrow/third"]).await?, refused);
+    assert_eq!(outcome(mesh, &["http://streams/third"]).await?, "200");
+    drop(held);
+    let free = async || Ok(outcome(mesh, &["http://narrow/fourth"]).await? == "200");
+    mesh.until("there is room again", free).await?;
+    assert_eq!(requests(mesh, "streams", "/second").await?, 0);
+    Ok(())
 }
 
 fn ejecting() -> anyhow::Result<Fixture> {

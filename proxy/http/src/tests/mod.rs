@@ -5,6 +5,7 @@ mod authorisation;
 mod clock;
 mod forwarding;
 mod leaving;
+mod limits;
 mod mesh;
 mod order;
 mod records;
