@@ -127,7 +127,10 @@ fn proxy(settings: &Settings, store: Arc<Store>) -> anyhow::Result<Proxy> {
         leaving: Leaving::new(),
         addresses: settings.addresses.clone().into(),
         applications: applications.collect(),
-        limits: Limits::default(),
+        limits: Limits {
+            keepalive: settings.keepalive,
+            ..Limits::default()
+        },
     })
 }
 
@@ -139,7 +142,8 @@ fn listeners(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
     for (address, role) in &settings.listeners {
         listeners.push(Listener::bind(*address, role.clone())?);
     }
-    Ok(listeners)
+    let told = |listener: Listener| listener.keep_alive(settings.keepalive);
+    Ok(listeners.into_iter().map(told).collect())
 }
 
 /// The main thread's part, from start to the end of leaving.

@@ -47,6 +47,8 @@ pub struct Settings {
     pub key_exchange: weft_certs::KeyExchange,
     /// After SIGTERM.
     pub drain_timeout: Duration,
+    /// Silence after which the other end of a connection is asked whether it is there.
+    pub keepalive: Duration,
     /// The application's probes.
     pub probes: Probes,
     /// Loopback.
@@ -108,6 +110,7 @@ impl RunFlags {
                 KeyExchange::X25519 => weft_certs::KeyExchange::X25519,
             },
             drain_timeout: Duration::from_secs(self.drain_timeout),
+            keepalive: Duration::from_secs(self.keepalive),
             probes: Probes::parse(&self.probes).context("--probes")?,
             admin: self.admin,
             admin_socket: self.admin_socket,

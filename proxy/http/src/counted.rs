@@ -4,16 +4,18 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use weft_proxy_net::Io;
 
 /// Bytes so far, either way. Written by one thread only.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     written: AtomicU64,
     read: AtomicU64,
+    suspected: AtomicBool,
 }
 
 impl Traffic {
@@ -23,6 +25,11 @@ impl Traffic {
 
     pub(crate) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// Has the next flush find out whether the connection has failed. Who reads hears of it without.
+    pub(crate) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
     }
 }
 
@@ -36,12 +43,12 @@ fn add(count: &AtomicU64, bytes: usize) {
 
 /// A stream and its counts.
 #[derive(Debug)]
-pub(crate) struct Counted<Io> {
+pub(crate) struct Counted {
     io: Io,
     traffic: Arc<Traffic>,
 }
 
-impl<Io> Counted<Io> {
+impl Counted {
     pub(crate) fn new(io: Io) -> (Self, Arc<Traffic>) {
         let traffic = Arc::new(Traffic::default());
         let counted = Self {
@@ -58,7 +65,7 @@ impl<Io> Counted<Io> {
     }
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
+impl AsyncRead for Counted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -71,7 +78,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
+impl AsyncWrite for Counted {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -97,6 +104,11 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let suspected = &self.traffic.suspected;
+        if suspected.load(Ordering::Relaxed) {
+            suspected.store(false, Ordering::Relaxed);
+            self.io.failure()?;
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use weft_proxy_net::{Drain, Io};
 
@@ -111,13 +112,23 @@ struct Exchanges {
 }
 
 /// Returns when the connection has dribbled or rested for too long. One timer per connection, not one per request.
+///
+/// An exchange under way may take any time: a long poll is not ended for its silence. But where its body has no reader,
+/// the connection is not read either, and that the client is gone must be asked for.
 async fn watch(exchanges: &Exchanges, traffic: &Traffic) {
     let (mut begun, mut read, mut dribbling, mut resting) = (0, 0, 0, 0);
+    let mut moved = (0, 0);
     while dribbling < HEAD_LOOKS && resting < IDLE_LOOKS {
         sleep(WATCH).await;
+        let before = std::mem::replace(&mut moved, (traffic.read(), traffic.written()));
         if exchanges.under_way.get() > 0 || exchanges.begun.get() != begun {
-            (begun, read, dribbling, resting) = (exchanges.begun.get(), traffic.read(), 0, 0);
-        } else if traffic.read() != read {
+            (begun, read, dribbling, resting) = (exchanges.begun.get(), moved.0, 0, 0);
+            if before == moved {
+                traffic.suspect();
+                // The connection has had its turn: another.
+                yield_now().await;
+            }
+        } else if moved.0 != read {
             dribbling += 1;
         } else {
             resting += 1;

@@ -22,6 +22,7 @@ use weft_identity::SpiffeId;
 use crate::drain::{Drain, Leaving};
 use crate::io::{Io, Tcp};
 use crate::standing::Standing;
+use crate::vanished;
 
 /// What a hop carries: chooses the parser at the other end, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +125,7 @@ struct Inner {
     own_hops: mpsc::UnboundedSender<OwnHop>,
     standing: Rc<Standing>,
     leaving: Leaving,
+    keepalive: Duration,
 }
 
 /// Bytes that a hop inside the process may hold before its writer waits.
@@ -137,6 +139,7 @@ impl Connector {
         own_hops: mpsc::UnboundedSender<OwnHop>,
         standing: Rc<Standing>,
         leaving: Leaving,
+        keepalive: Duration,
     ) -> Self {
         Self(Rc::new(Inner {
             tls: tls.clone(),
@@ -145,6 +148,7 @@ impl Connector {
             own_hops,
             standing,
             leaving,
+            keepalive,
         }))
     }
 
@@ -175,7 +179,7 @@ impl Connector {
     }
 
     async fn plain(&self, target: SocketAddr) -> Result<Hop, ConnectErrorKind> {
-        let socket = match dial(target).await {
+        let socket = match self.dial(target).await {
             Err(error) if error.is_refusal() => self.dial_elsewhere(target).await.ok_or(error)?,
             dialled => dialled?,
         };
@@ -194,7 +198,7 @@ impl Connector {
             return None;
         }
         for other in self.0.own.iter().filter(|ip| **ip != here) {
-            if let Ok(socket) = dial(SocketAddr::new(*other, refused.port())).await {
+            if let Ok(socket) = self.dial(SocketAddr::new(*other, refused.port())).await {
                 return Some(socket);
             }
         }
@@ -211,7 +215,10 @@ impl Connector {
         if own.is_none_or(|own| own.chain().not_after() <= std::time::SystemTime::now()) {
             return Err(ConnectErrorKind::NoCertificate);
         }
-        let socket = dial(target).await?;
+        let socket = self.dial(target).await?;
+        if alpn == Alpn::H2 {
+            vanished::always_reads(&socket, self.0.keepalive);
+        }
         let config = Arc::clone(&self.0.configs[alpn as usize]);
         let stream = TlsConnector::from(config)
             .connect(peer_name(expected, target), Tcp::new(socket).for_tls())
@@ -233,6 +240,15 @@ impl Connector {
         })
     }
 
+    async fn dial(&self, target: SocketAddr) -> Result<TcpStream, ConnectErrorKind> {
+        let socket = TcpStream::connect(target)
+            .await
+            .map_err(ConnectErrorKind::Tcp)?;
+        socket.set_nodelay(true).map_err(ConnectErrorKind::Tcp)?;
+        vanished::keep_alive(&socket, self.0.keepalive);
+        Ok(socket)
+    }
+
     fn own_hop(&self, to: SocketAddr, alpn: Alpn) -> Hop {
         let (io, other) = tokio::io::duplex(OWN_HOP_BUFFER);
         // When the worker is gone, the other end is dropped and ours reads its end.
@@ -248,12 +264,4 @@ impl Connector {
             drain: self.0.leaving.hop_drain(),
         }
     }
-}
-
-async fn dial(target: SocketAddr) -> Result<TcpStream, ConnectErrorKind> {
-    let socket = TcpStream::connect(target)
-        .await
-        .map_err(ConnectErrorKind::Tcp)?;
-    socket.set_nodelay(true).map_err(ConnectErrorKind::Tcp)?;
-    Ok(socket)
 }

@@ -10,16 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
-
-/// A silent end is asked after a minute, and is gone after three questions without an answer.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(3);
 
 /// One connection's bytes, both ways.
 #[derive(Debug)]
@@ -46,15 +40,19 @@ impl Io {
         }
     }
 
-    /// Has the kernel find out when the other end is gone without a word.
-    pub(crate) fn keep_alive(&self) {
-        if let Some(socket) = self.socket() {
-            // A socket that is gone already is found out by the next read.
-            let _ = SockRef::from(socket).set_tcp_keepalive(&KEEPALIVE);
+    /// What the kernel knows to have ended this connection, told once: for who does not read, since its own reader has
+    /// no room, and would not hear of it.
+    ///
+    /// # Errors
+    /// The other end is gone without a goodbye.
+    pub fn failure(&self) -> io::Result<()> {
+        match self.socket().map(TcpStream::take_error) {
+            Some(Ok(Some(error)) | Err(error)) => Err(error),
+            Some(Ok(None)) | None => Ok(()),
         }
     }
 
-    fn socket(&self) -> Option<&TcpStream> {
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp.socket()),
             Self::Tls(tls) => Some(tls.get_ref().0.socket()),

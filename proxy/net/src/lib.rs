@@ -30,6 +30,7 @@ mod relay;
 mod self_test;
 mod standing;
 mod tls;
+mod vanished;
 mod worker;
 
 pub use acceptor::{Acceptors, Seat, seats};
@@ -39,6 +40,7 @@ pub use drain::{Drain, Leaving, Phase};
 pub use io::{Io, Tcp};
 pub use listen::{INBOUND_PORT, Listener, OUTBOUND_PORT, OWN_PORTS, Role, SELF_TEST_PORT};
 pub use self_test::redirection_is_in_force;
+pub use vanished::ASK_AFTER;
 pub use worker::{Limits, Proxy, WorkerContext, run_worker};
 
 #[cfg(test)]

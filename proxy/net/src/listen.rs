@@ -4,9 +4,12 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
+
+use crate::vanished;
 
 /// Redirected connections of the pod's application arrive here.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -59,7 +62,15 @@ impl Listener {
         let socket = bind(address).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
         })?;
+        vanished::keep_alive(&socket, vanished::ASK_AFTER);
         Ok(Self { socket, role })
+    }
+
+    /// Has the kernel ask clients that are silent for so long whether they are still there.
+    #[must_use]
+    pub fn keep_alive(self, after: Duration) -> Self {
+        vanished::keep_alive(&self.socket, after);
+        self
     }
 
     /// The listeners that interception redirects to, for IPv4 and, where the host has it, IPv6.

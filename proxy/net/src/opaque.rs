@@ -90,8 +90,6 @@ impl<S> Worker<S> {
         until: impl Future<Output = Refusal>,
         record: &mut ConnectionRecord,
     ) -> Result<Served, Refusal> {
-        client.keep_alive();
-        dialled.hop.io.keep_alive();
         let server_drain = dialled.hop.drain.clone();
         let mut relay = Relay::new(&self.scratch, self.limits.idle_timeout, greeting);
         let outcome = tokio::select! {

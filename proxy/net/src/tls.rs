@@ -10,6 +10,7 @@ use weft_proxy_telemetry::Flag;
 use crate::connector::Alpn;
 use crate::drain::Drain;
 use crate::io::{Io, Tcp};
+use crate::vanished;
 use crate::worker::{Refusal, Worker};
 
 /// A peer that has proven who it is.
@@ -63,6 +64,9 @@ impl<S> Worker<S> {
             .alpn_protocol()
             .and_then(Alpn::parse)
             .ok_or_else(|| failed(&"the peer did not say what it speaks"))?;
+        if alpn == Alpn::H2 {
+            vanished::always_reads(stream.get_ref().0.socket(), self.limits.keepalive);
+        }
         let chain = session.peer_certificates().unwrap_or_default();
         let life = self.standing.enter(&leaf, chain, PeerRole::Client);
         Ok(Proven {

@@ -25,6 +25,7 @@ use crate::known_ports::KnownPorts;
 use crate::listen::Role;
 use crate::relay::Scratch;
 use crate::standing::Standing;
+use crate::vanished::ASK_AFTER;
 
 /// What keeps peers that dribble, stall or flood from being noticed by others.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Opaque connections on which nothing moves.
     pub idle_timeout: Duration,
+    /// After this silence the kernel asks the other end of a connection whether it is still there.
+    pub keepalive: Duration,
 }
 
 impl Default for Limits {
@@ -55,6 +58,7 @@ impl Default for Limits {
             server_first_after: Duration::from_millis(20),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(3600),
+            keepalive: ASK_AFTER,
         }
     }
 }
@@ -186,6 +190,7 @@ impl<S: ServeHttp> Worker<S> {
             own_hops,
             Rc::clone(&standing),
             proxy.leaving.clone(),
+            proxy.limits.keepalive,
         );
         Ok(Self {
             http: http(WorkerContext {

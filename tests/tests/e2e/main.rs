@@ -11,6 +11,7 @@ mod resilience;
 mod shop;
 mod streams;
 mod under_load;
+mod vanished;
 mod wrong_input;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         resilience::tests(),
         identity::tests(),
         neighbours::tests(),
+        vanished::tests(),
         under_load::tests(),
     ];
     weft_tests::runner::main(&suites.concat())

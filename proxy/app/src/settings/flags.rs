@@ -226,6 +226,17 @@ pub struct RunFlags {
         help_heading = "Traffic"
     )]
     pub(super) drain_timeout: u64,
+    /// After so many seconds of silence the other end of a connection is asked whether it is still there; it is let go
+    /// after half as much again without an answer. Whoever answers may be silent for as long as it likes.
+    #[arg(
+        long,
+        env = "WEFT_KEEPALIVE",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=7200),
+        value_name = "SECONDS",
+        help_heading = "Traffic"
+    )]
+    pub(super) keepalive: u64,
     /// User ID that the proxy must run under; it refuses to run under another, since `init` exempts
     /// this one from interception.
     #[arg(
