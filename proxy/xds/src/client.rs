@@ -31,7 +31,7 @@ use crate::status::{CertificateStatus, RefusedResource, Status, StatusHandle, Su
 
 /// How often it is looked for what has not been used.
 const SWEEP: Duration = Duration::from_secs(30);
-/// How long changes are collected before they are written to disk.
+/// How long changes are collected before they are written to disk, once there is something to serve from.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a stream ended or could not be opened.
@@ -67,6 +67,8 @@ pub struct Client {
     status: watch::Sender<Arc<Status>>,
     sweep: Interval,
     save_at: Option<Instant>,
+    /// The state directory holds enough to serve from.
+    saved_enough: bool,
     rng: StdRng,
 }
 
@@ -99,6 +101,7 @@ impl Client {
             status: watch::Sender::default(),
             sweep,
             save_at: None,
+            saved_enough: false,
             rng: StdRng::from_os_rng(),
         };
         client.widen_trust();
@@ -108,6 +111,7 @@ impl Client {
             client.take_identity(identity);
         }
         client.activation.restore(client.state.resources());
+        client.saved_enough = client.has_enough();
         Ok(client)
     }
 
@@ -319,9 +323,22 @@ impl Client {
         self.state.save_resources(self.activation.active());
     }
 
+    /// The first configuration that is enough to serve is written at once, before anyone can be told that this proxy is
+    /// ready: who is ready serves also after a crash. What changes later is collected.
     fn save_soon(&mut self) {
+        if !self.saved_enough && self.has_enough() {
+            self.saved_enough = true;
+            self.save();
+            return;
+        }
         self.save_at
             .get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+    }
+
+    /// What readiness asks of the configuration.
+    fn has_enough(&mut self) -> bool {
+        let store = self.activation.writer().store();
+        store.is_mesh_known() && store.inbound().is_some()
     }
 
     fn change_status(&self, change: impl FnOnce(&mut Status)) {

@@ -153,6 +153,31 @@ async fn a_first_certificate_is_asked_for_with_one_key_until_there_is_an_answer(
 }
 
 #[tokio::test]
+async fn whoever_has_enough_to_be_ready_serves_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let (control_plane, clock) = ControlPlane::start(directory.path()).await;
+    control_plane.publish(Kind::MeshConfig, update("default", "m1", &mesh_config()));
+    control_plane.publish(Kind::Inbound, inbound("i1", &[]));
+    let bundle = control_plane.bundle();
+    let proxy = Proxy::start(control_plane.address(), directory.path(), &bundle, &clock);
+    let enough = async {
+        while !(proxy.store.is_mesh_known() && proxy.store.inbound().is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, enough).await.unwrap();
+    // Killed in this very moment: it saves nothing any more.
+    proxy.running.abort();
+    drop(control_plane);
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let restarted = Proxy::start(nowhere, directory.path(), &bundle, &clock);
+    assert!(restarted.store.is_mesh_known());
+    assert!(restarted.store.inbound().is_some());
+    assert!(restarted.serial().is_some());
+    restarted.stop().await;
+}
+
+#[tokio::test]
 async fn a_control_plane_that_is_not_the_one_gets_no_token() {
     let directory = tempfile::tempdir().unwrap();
     let (control_plane, clock) = ControlPlane::start(directory.path()).await;
