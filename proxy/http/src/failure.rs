@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use weft_proxy_config::DecisionId;
 use weft_proxy_telemetry::Flag;
 
@@ -90,6 +90,33 @@ impl Failure {
         }
         response
     }
+}
+
+/// The largest header list taken from an HTTP/2 client, counted as RFC 9113 6.5.2 does. HTTP/1 heads are bounded as they
+/// are read.
+const HEADER_LIST: usize = 64 * 1024;
+
+/// Refuses what is larger than this proxy takes.
+pub(crate) fn fits<B>(request: &Request<B>) -> Result<(), Failure> {
+    if request.version() != Version::HTTP_2 {
+        return Ok(());
+    }
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    let headers = request.headers().iter();
+    let size: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
+    if target + size <= HEADER_LIST {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Flag::TooLarge,
+        "the headers are too large",
+    ))
 }
 
 /// `grpc-message` as gRPC wants it: printable ASCII without `%`, the rest percent-encoded.

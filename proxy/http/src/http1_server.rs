@@ -1,7 +1,7 @@
 //! The HTTP/1 server codec: hyper reads requests and writes answers, the request path is asked for each.
 //!
 //! What is no request is answered here, before the request path: malformed heads with 400, oversized ones with
-//! 431. A request with both `Content-Length` and `Transfer-Encoding` is read as chunked, loses the length and ends
+//! 431; its record is made by [`crate::unreadable`] of the error with which the connection ends. A request with both `Content-Length` and `Transfer-Encoding` is read as chunked, loses the length and ends
 //! its connection (RFC 9112 6.3), so that nobody behind can read it otherwise.
 
 use std::cell::Cell;

@@ -57,8 +57,9 @@ pub(crate) const MAX_STREAMS: u32 = 256;
 pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 /// Bytes of one DATA frame: each costs a frame header and, between proxies, the start of a TLS record.
 pub(crate) const MAX_FRAME: u32 = 64 * 1024;
-/// The largest header list taken from a client; beyond it h2 answers 431.
-const EDGE_HEADER_LIST: u32 = 64 * 1024;
+/// The largest header list read from a client: twice what the request path takes, so that what is a little too large is
+/// refused there, with a record. Beyond this h2 answers 431 by itself.
+const EDGE_HEADER_LIST: u32 = 128 * 1024;
 /// On a hop every head fits that an edge has taken, or an application has answered.
 pub(crate) const HOP_HEADER_LIST: u32 = 512 * 1024;
 /// How long a client may take for its preface.

@@ -18,13 +18,14 @@ use weft_proxy_telemetry::{Direction, Flag, ServiceLabel};
 use crate::attempt;
 use crate::body::Body;
 use crate::exchange::{Exchange, Tracked};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::head;
 use crate::http2_server::Answer;
 use crate::kept_head::KeptHead;
 use crate::pool::{Destination, PoolError, Sharing};
 use crate::sent::SendError;
 use crate::tunnel::{self, Asked};
+use crate::unreadable;
 use crate::worker::Worker;
 
 /// What is known of a connection before its first request.
@@ -59,7 +60,7 @@ pub(crate) async fn request(
         speaks,
         asked,
     } = accept(worker, conn, request);
-    let routed = check(&mut request).and_then(|()| route(worker, conn, &mut exchange));
+    let routed = check(conn, &mut request).and_then(|()| route(worker, conn, &mut exchange));
     let policy = match routed {
         Ok(policy) => policy,
         Err(failure) => return Answer::Response(exchange.fail(failure)),
@@ -150,8 +151,30 @@ fn accept(worker: &Worker, conn: &Connection, mut request: Request<Body>) -> Acc
     }
 }
 
-/// Refuses what two readers could understand differently.
-fn check(request: &mut Request<Body>) -> Result<(), Failure> {
+/// Who sends on this connection, where nothing but that is known.
+pub(crate) fn sender<'a>(worker: &Worker, conn: &'a Connection) -> unreadable::From<'a> {
+    let inbound = worker.store.inbound();
+    unreadable::From {
+        direction: Direction::Inbound,
+        address: conn.peer.address,
+        identity: conn.peer.identity.as_ref(),
+        destination: inbound.map(|inbound| label(&inbound, conn)),
+    }
+}
+
+fn label(inbound: &Inbound, conn: &Connection) -> ServiceLabel {
+    ServiceLabel {
+        namespace: inbound.namespace.clone(),
+        name: inbound.workload.clone(),
+        port: conn.local.port(),
+    }
+}
+
+/// Refuses what is too large to be taken from a client, and what two readers could understand differently.
+fn check(conn: &Connection, request: &mut Request<Body>) -> Result<(), Failure> {
+    if !conn.peer.mesh {
+        failure::fits(request)?;
+    }
     head::one_host(request)
         .map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
 }
@@ -166,11 +189,7 @@ fn route(worker: &Worker, conn: &Connection, exchange: &mut Exchange) -> Result<
             text,
         ));
     };
-    exchange.record().destination = Some(ServiceLabel {
-        namespace: inbound.namespace.clone(),
-        name: inbound.workload.clone(),
-        port: conn.local.port(),
-    });
+    exchange.record().destination = Some(label(&inbound, conn));
     let port = inbound.port(conn.local.port());
     Ok(Rules { inbound, port })
 }

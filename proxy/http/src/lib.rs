@@ -37,6 +37,7 @@ mod tasks;
 mod tunnel;
 mod upstream;
 mod worker;
+mod unreadable;
 
 use std::rc::Rc;
 
@@ -96,7 +97,13 @@ impl ServeHttp for Server {
             async move { inbound::request(&worker, &conn, request).await }
         };
         match conn.version {
-            HttpVersion::Http1 => closed(http1_server::serve(conn.io, &drain, answer).await),
+            HttpVersion::Http1 => {
+                let served = http1_server::serve(conn.io, &drain, answer).await;
+                if let Err(error) = &served {
+                    unreadable::record(&self.0, inbound::sender(&self.0, &shared), error);
+                }
+                closed(served);
+            }
             HttpVersion::Http2 => closed(http2_server::serve(conn.io, side, &drain, answer).await),
         }
         shared.tunnel.run().await;
@@ -115,7 +122,13 @@ impl ServeHttp for Server {
             async move { outbound::request(&worker, &conn, request).await }
         };
         match conn.version {
-            HttpVersion::Http1 => closed(http1_server::serve(conn.io, &drain, answer).await),
+            HttpVersion::Http1 => {
+                let served = http1_server::serve(conn.io, &drain, answer).await;
+                if let Err(error) = &served {
+                    unreadable::record(&self.0, outbound::sender(&shared), error);
+                }
+                closed(served);
+            }
             HttpVersion::Http2 => {
                 closed(http2_server::serve(conn.io, Side::Edge, &drain, answer).await)
             }

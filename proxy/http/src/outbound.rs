@@ -21,7 +21,7 @@ use weft_proxy_telemetry::{Direction, Flag};
 use crate::attempt::{self, Attempts, Ended, Next};
 use crate::body::Body;
 use crate::exchange::{Exchange, Tracked};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::filter;
 use crate::head;
 use crate::http2_server::Answer;
@@ -30,7 +30,8 @@ use crate::plan::{self, Plan};
 use crate::replay::ReplayBody;
 use crate::sent::SendError;
 use crate::tunnel::{self, Asked};
-use crate::upstream::{self, Aim, Fault, Sending};
+use crate::unreadable;
+use crate::upstream::{self, Aim, Asks, Fault, Sending};
 use crate::worker::Worker;
 
 /// What is known of a connection before its first request.
@@ -134,7 +135,26 @@ fn resolve(worker: &Worker, conn: &Connection) -> Known {
     }
 }
 
-/// Refuses what two readers could understand differently.
+/// Who sends on this connection, where nothing but that is known.
+pub(crate) fn sender(conn: &Connection) -> unreadable::From<'_> {
+    let own = match &conn.resolution {
+        Resolution::Service { service, port } => {
+            let service = service.load();
+            service.port(*port).map(|port| plan::label(&port.own))
+        }
+        Resolution::Workload(backend) => Some(plan::label(backend)),
+        Resolution::Passthrough | Resolution::Refused(_) => None,
+    };
+    unreadable::From {
+        direction: Direction::Outbound,
+        address: conn.client,
+        identity: None,
+        destination: own,
+    }
+}
+    failure::fits(request)?;
+
+/// Refuses what is too large to be taken from a client, and what two readers could understand differently.
 fn check(request: &mut Request<Body>) -> Result<(), Failure> {
     head::one_host(request)
         .map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Version;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use weft_proxy_config::TrafficPolicy;
 use weft_proxy_telemetry::{AccessLog, Telemetry};
 
@@ -123,5 +125,52 @@ fn a_trace_goes_on_with_a_span_of_each_proxy() {
         assert_ne!(got[36..52], sent[36..52]);
         let started = calling.get("/").await.1;
         assert!(started.starts_with("00-") && started[..35] != sent[..35]);
+    });
+}
+
+#[test]
+fn what_no_phase_saw_has_a_record_too() {
+    run(async {
+        let (outside, inside) = (Lines::default(), Lines::default());
+        let app = App::echo().await;
+        let mesh = Mesh::new();
+        let server = mesh.server_with(app.address, inside.telemetry()).await;
+        let client = mesh.client_with(outside.telemetry()).await;
+        client.declare([server.endpoint()], TrafficPolicy::default(), |_| None);
+        let large = format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+            "x".repeat(100_000)
+        );
+        for (pod, lines) in [(&client, &outside), (&server, &inside)] {
+            for (nth, (sent, status, flag)) in [
+                ("GET  two HTTP/1.1\r\nhost: a\r\n\r\n", 400, "bad-request"),
+                (&large, 431, "too-large"),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let mut socket = TcpStream::connect(pod.listener).await.unwrap();
+                // It may be refused before all of it is written.
+                let _ = socket.write_all(sent.as_bytes()).await;
+                let line = lines.wait_for(nth + 1).await.remove(nth);
+                for part in [&*format!("\"status\":{status}"), flag, "\"-\""] {
+                    assert!(line.contains(part), "{part}: {line}");
+                }
+                let whom = if std::ptr::eq(lines, &outside) {
+                    "web:80"
+                } else {
+                    ":8080"
+                };
+                assert!(line.contains(&format!("\"shop/{whom}\"")), "{whom}: {line}");
+            }
+            let mut calling = Client::connect(pod.listener, Version::HTTP_2).await;
+            let mut request = calling.request("GET", "/", empty());
+            let value = "x".repeat(100_000).parse().unwrap();
+            request.headers_mut().insert("x-large", value);
+            assert_eq!(calling.send(request).await.unwrap().status(), 431);
+            let line = lines.wait_for(3).await.remove(2);
+            assert!(line.contains("too-large"), "{line}");
+        }
+        assert_eq!(app.requests.get(), 0);
     });
 }
