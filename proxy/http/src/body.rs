@@ -83,19 +83,31 @@ impl Body {
 
     /// What an HTTP/2 peer sends.
     pub(crate) fn http2(stream: h2::RecvStream) -> Self {
-        Self::http2_guarded(stream, None)
+        match stream.is_end_stream() {
+            true => Self::empty(),
+            false => Self::http2_of(stream, Behind::Nothing),
+        }
+    }
+
+    /// The same, whose sender waits to be told of its first reading.
+    pub(crate) fn http2_awaited(stream: h2::RecvStream, wanted: Rc<Wanted>) -> Self {
+        Self::http2_of(stream, Behind::Waiting(wanted))
     }
 
     /// The same, with what is to live as long as the stream.
-    pub(crate) fn http2_guarded(stream: h2::RecvStream, guard: Option<StreamGuard>) -> Self {
-        if stream.is_end_stream() && guard.as_ref().is_none_or(|guard| !guard.is_uploading()) {
+    pub(crate) fn http2_guarded(stream: h2::RecvStream, guard: StreamGuard) -> Self {
+        if stream.is_end_stream() && !guard.is_uploading() {
             return Self::empty();
         }
         Self::of(Source::Http2(Http2Body {
             stream,
             data_done: false,
+        Self::http2_of(stream, Behind::Stream(guard))
+    }
+
+    fn http2_of(stream: h2::RecvStream, behind: Behind) -> Self {
             trailers_done: false,
-            _guard: guard,
+            behind,
         }))
     }
 
@@ -226,7 +238,17 @@ struct Http2Body {
     stream: h2::RecvStream,
     data_done: bool,
     trailers_done: bool,
-    _guard: Option<StreamGuard>,
+    behind: Behind,
+}
+
+/// What else there is to the stream of a body.
+#[derive(Debug)]
+enum Behind {
+    Nothing,
+    /// A client that sends once it is told to.
+    Waiting(Rc<Wanted>),
+    /// A place on a hop, and what is left of an upload.
+    Stream(StreamGuard),
 }
 
 impl Http2Body {
@@ -249,6 +271,9 @@ impl Http2Body {
                     self.trailers_done = true;
                     // RFC 9113 8.1: NO_ERROR after a whole answer only asks to stop uploading.
                     if error.reason() == Some(h2::Reason::NO_ERROR) && error.is_remote() {
+                    if let Behind::Stream(guard) = &mut self.behind {
+                        guard.open.more(bytes.len());
+                    }
                         return Poll::Ready(None);
                     }
                     return Poll::Ready(Some(Err(error.into())));

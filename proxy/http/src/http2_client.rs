@@ -26,6 +26,7 @@ use weft_proxy_net::{Drain, Hop};
 
 use crate::batched::{Batched, Flusher};
 use crate::body::Body;
+use crate::carried::{Carried, LongStreams};
 use crate::counted::{Counted, Traffic};
 use crate::http2_server::{
     CONNECTION_WINDOW, HOP_HEADER_LIST, MAX_FRAME, MAX_STREAMS, STREAM_WINDOW,
@@ -44,6 +45,9 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection. Clones are the same one.
+/// A peer that was to ask for a body and has not is sent it after so long (RFC 9110 10.1.1: nobody waits for ever).
+const GO_ON_AFTER: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Http2Conn(Rc<Shared>);
 
@@ -57,6 +61,7 @@ struct Shared {
     /// When the last stream ended.
     idle_since: Cell<Instant>,
     /// Of a request since which nothing more was written, nothing can have arrived.
+    long: Rc<LongStreams>,
     traffic: Arc<Traffic>,
     /// Given back when it retires idle: what closes takes nobody's place.
     permit: RefCell<Option<Permit>>,
@@ -92,6 +97,7 @@ impl Http2Conn {
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             traffic,
+            long: Rc::default(),
             permit: RefCell::new(permit),
         });
         tasks.spawn(drive(connection, flusher, pings, shared.clone()));
@@ -108,6 +114,11 @@ impl Http2Conn {
     }
 
     /// Takes no more requests, ever.
+    /// Carries a stream that others had better not be behind.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.0.long.any()
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.0.send.borrow().is_none()
     }
@@ -177,8 +188,9 @@ impl Http2Conn {
         };
         drop(send);
         let open = OpenStream::new(self.0.clone());
-        let mut pump = (!end).then(|| Pump::new(body, stream));
-        let mut response = pin!(response);
+        let mut pump = (!end).then(|| Pump::new(body, stream).counted(Carried::new(&self.0.long)));
+        let mut expecting = expects.then(|| Box::pin(tokio::time::sleep(GO_ON_AFTER)));
+        let mut response = response;
         let answered = poll_fn(|cx| {
             if let Some(pumping) = &mut pump
                 && let Poll::Ready(pumped) = pumping.poll(cx)
@@ -201,11 +213,8 @@ impl Http2Conn {
                 let _ = poll_fn(|cx| pump.poll(cx)).await;
             })
         });
-        let guard = StreamGuard {
-            upload,
-            _open: open,
-        };
-        Ok(answered.map(|stream| Body::http2_guarded(stream, Some(guard))))
+        let guard = StreamGuard { upload, open };
+        Ok(answered.map(|stream| Body::http2_guarded(stream, guard)))
     }
 
     /// Can anything of the request have reached the peer's application?
@@ -243,19 +252,31 @@ fn take_body(request: Request<Body>) -> (Request<()>, Body) {
 
 /// One stream that counts against its connection's limit.
 #[derive(Debug)]
-struct OpenStream(Rc<Shared>);
+pub(crate) struct OpenStream {
+    shared: Rc<Shared>,
+    /// Bytes of the answer so far.
+    down: u64,
+}
 
 impl OpenStream {
     fn new(shared: Rc<Shared>) -> Self {
         shared.streams.set(shared.streams.get() + 1);
-        Self(shared)
+        Self { shared, down: 0 }
+    }
+
+    /// So many bytes more of the answer.
+    pub(crate) fn more(&mut self, bytes: usize) {
+        let before = self.down;
+        self.down += bytes as u64;
+        self.shared.long.went_on(before, self.down);
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.idle_since.set(Instant::now());
+        self.shared.long.ended(self.down);
+        self.shared.streams.set(self.shared.streams.get() - 1);
+        self.shared.idle_since.set(Instant::now());
     }
 }
 
@@ -263,7 +284,7 @@ impl Drop for OpenStream {
 #[derive(Debug)]
 pub(crate) struct StreamGuard {
     upload: Option<Bound>,
-    _open: OpenStream,
+    pub(crate) open: OpenStream,
 }
 
 impl StreamGuard {

@@ -5,15 +5,13 @@
 //! be; requests that wait for the same peer share one dial. Owns the limits on connections and on requests
 //! that wait for one. Does not choose peers ([`weft_proxy_config::balance`]).
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use weft_identity::SpiffeId;
 use weft_proxy_config::{Backend, ConnectionLimits, Overloaded, Permit};
@@ -22,6 +20,7 @@ use weft_proxy_net::{Alpn, ConnectError, Connector, Hop};
 use crate::http1::{Http1Conn, IDLE_UNTOLD};
 use crate::http2_client::Http2Conn;
 use crate::http2_server::MAX_STREAMS;
+use crate::lane::{Dialling, Lane};
 use crate::shelf::Shelf;
 use crate::tasks::Tasks;
 
@@ -96,27 +95,11 @@ struct Peer {
     idle_timeout: Cell<Duration>,
 }
 
-/// HTTP/2 connections that take up to `streams` requests each.
-#[derive(Debug)]
-struct Lane {
-    streams: usize,
-    conns: RefCell<SmallVec<[Http2Conn; 2]>>,
-    dialling: RefCell<Option<Rc<Dialling>>>,
-}
-
 /// Does a request share its HTTP/2 connection with others?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Shared,
     Alone,
-}
-
-/// A connection on its way, and those who wait for it.
-#[derive(Debug, Default)]
-struct Dialling {
-    waiting: Cell<usize>,
-    outcome: OnceCell<Result<(), PoolError>>,
-    done: Notify,
 }
 
 impl Pool {
@@ -152,7 +135,8 @@ impl Pool {
                         sharing = Sharing::Shared;
                         continue;
                     }
-                    dialled => dialled?,
+                    Err(error) => return lane.with_any_room().ok_or(error.into()),
+                    Ok(dialling) => dialling,
                 },
             };
             dialling.waiting.set(dialling.waiting.get() + 1);
@@ -161,7 +145,7 @@ impl Pool {
                 done.await;
             }
             if let Some(Err(error)) = dialling.outcome.get() {
-                return Err(error.clone());
+                return lane.with_any_room().ok_or_else(|| error.clone());
             }
         }
     }
@@ -321,65 +305,5 @@ impl Peer {
 
     fn is_empty(&self) -> bool {
         self.http1.is_empty() && self.shared.is_empty() && self.alone.is_empty()
-    }
-}
-
-impl Lane {
-    fn new(streams: usize) -> Self {
-        Self {
-            streams,
-            conns: RefCell::default(),
-            dialling: RefCell::default(),
-        }
-    }
-
-    /// The first connection that has room: the later ones are needed at peaks only, and can idle out.
-    fn with_room(&self, identity: Option<&SpiffeId>) -> Option<Http2Conn> {
-        let mut conns = self.conns.borrow_mut();
-        conns.retain(|conn| {
-            if conn.identity() != identity {
-                // Another workload has this address now.
-                conn.retire();
-            }
-            !conn.is_retired()
-        });
-        conns
-            .iter()
-            .find(|conn| conn.has_room(self.streams))
-            .cloned()
-    }
-
-    /// A dial under way that has room for one more who waits.
-    fn joinable(&self) -> Option<Rc<Dialling>> {
-        let dialling = self.dialling.borrow();
-        dialling
-            .as_ref()
-            .filter(|dialling| dialling.waiting.get() < self.streams)
-            .cloned()
-    }
-
-    fn sweep(&self, now: Instant, idle_timeout: Duration) {
-        self.conns.borrow_mut().retain(|conn| {
-            let idle = conn
-                .idle_since()
-                .is_some_and(|since| now.duration_since(since) >= idle_timeout);
-            if idle || conn.rests_in(Permit::is_wanted) {
-                conn.retire();
-            }
-            !conn.is_retired()
-        });
-    }
-
-    /// Closes a connection of these on which nothing is under way.
-    fn evict(&self, whose: impl Fn(&Permit) -> bool) -> bool {
-        let mut conns = self.conns.borrow_mut();
-        let found = conns.iter().position(|conn| conn.rests_in(&whose));
-        found
-            .inspect(|found| conns.remove(*found).retire())
-            .is_some()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.conns.borrow().is_empty() && self.dialling.borrow().is_none()
     }
 }

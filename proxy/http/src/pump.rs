@@ -11,6 +11,7 @@ use h2::{Reason, SendStream};
 use http_body::{Body as HttpBody, Frame};
 
 use crate::body::BodyError;
+use crate::carried::Carried;
 
 /// Why not all of a body was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub(crate) struct Pump<B> {
     held: Option<Bytes>,
     /// What came after `held` and is no data.
     after: Option<Polled>,
+    carried: Option<Carried>,
 }
 
 type Polled = Option<Result<Frame<Bytes>, BodyError>>;
@@ -55,7 +57,14 @@ where
             stream,
             held: None,
             after: None,
+            carried: None,
         }
+    }
+
+    /// Tells what the stream has carried.
+    pub(crate) fn counted(mut self, carried: Carried) -> Self {
+        self.carried = Some(carried);
+        self
     }
 
     /// Moves on as far as body and window allow. Ready once the end of the stream is handed to h2.
@@ -65,6 +74,9 @@ where
                 if self.poll_capacity(cx)?.is_pending() {
                     self.held = Some(held);
                     return Poll::Pending;
+                }
+                if let Some(carried) = &mut self.carried {
+                    carried.more(held.len());
                 }
                 let end = self.after.is_none() && self.body.is_end_stream();
                 self.stream.send_data(held, end)?;
