@@ -39,6 +39,9 @@ pub(crate) struct Body {
     upload: Option<Rc<Upload>>,
 }
 
+/// Whether a body has been asked for. Shared with the codec that tells its sender so (100, RFC 9110 10.1.1).
+pub(crate) type Wanted = Cell<bool>;
+
 #[derive(Debug, Default)]
 enum Source {
     #[default]
@@ -99,13 +102,13 @@ impl Body {
         if stream.is_end_stream() && !guard.is_uploading() {
             return Self::empty();
         }
-        Self::of(Source::Http2(Http2Body {
-            stream,
-            data_done: false,
         Self::http2_of(stream, Behind::Stream(guard))
     }
 
     fn http2_of(stream: h2::RecvStream, behind: Behind) -> Self {
+        Self::of(Source::Http2(Http2Body {
+            stream,
+            data_done: false,
             trailers_done: false,
             behind,
         }))
@@ -256,6 +259,10 @@ impl Http2Body {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Behind::Waiting(wanted) = &self.behind {
+            wanted.set(true);
+            self.behind = Behind::Nothing;
+        }
         while !self.data_done {
             match ready!(self.stream.poll_data(cx)) {
                 // An empty frame that does not end the stream says nothing: not passed on, so that
@@ -264,6 +271,9 @@ impl Http2Body {
                 Some(Ok(bytes)) => {
                     // Only fails on a stream that is gone, which the next read reports.
                     let _ = self.stream.flow_control().release_capacity(bytes.len());
+                    if let Behind::Stream(guard) = &mut self.behind {
+                        guard.open.more(bytes.len());
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Some(Err(error)) => {
@@ -271,9 +281,6 @@ impl Http2Body {
                     self.trailers_done = true;
                     // RFC 9113 8.1: NO_ERROR after a whole answer only asks to stop uploading.
                     if error.reason() == Some(h2::Reason::NO_ERROR) && error.is_remote() {
-                    if let Behind::Stream(guard) = &mut self.behind {
-                        guard.open.more(bytes.len());
-                    }
                         return Poll::Ready(None);
                     }
                     return Poll::Ready(Some(Err(error.into())));

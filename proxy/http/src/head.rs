@@ -24,6 +24,7 @@ pub(crate) const RESPONSE_FLAG: HeaderName = HeaderName::from_static("weft-respo
 /// To the client: the authorization decision that refused.
 pub(crate) const DECISION: HeaderName = HeaderName::from_static("weft-decision");
 
+const CONTINUE: &str = "100-continue";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) upgrade: Option<HeaderValue>,
     /// The version that the client spoke, as a mesh peer tells it; unchecked where from.
     pub(crate) client_version: Option<HeaderValue>,
+    /// The client waits to be told to go on before it sends its body (RFC 9110 10.1.1).
+    pub(crate) expects: bool,
 }
 
 /// Takes off a request what belongs to the connection it came on (RFC 9110 7.6.1) and whatever only
@@ -56,8 +59,21 @@ pub(crate) fn arrive(headers: &mut HeaderMap) -> Connection {
     if seen.upgrade && lists(headers, "upgrade") {
         connection.upgrade = headers.get(UPGRADE).cloned();
     }
+    connection.expects = seen.expect && expects(headers);
     seen.remove(headers);
     connection
+}
+
+/// Does its sender wait to be told to go on?
+pub(crate) fn expects(headers: &HeaderMap) -> bool {
+    headers
+        .get(EXPECT)
+        .is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(CONTINUE.as_bytes()))
+}
+
+/// Asks the other proxy to say when the body is wanted.
+pub(crate) fn expect(headers: &mut HeaderMap) {
+    headers.insert(EXPECT, HeaderValue::from_static(CONTINUE));
 }
 
 /// Takes off an answer what belongs to the connection it came on. `believed`: a peer of the mesh sends

@@ -13,10 +13,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
+use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{PingPong, Reason};
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
@@ -28,6 +28,7 @@ use crate::batched::{Batched, Flusher};
 use crate::body::Body;
 use crate::carried::{Carried, LongStreams};
 use crate::counted::{Counted, Traffic};
+use crate::head;
 use crate::http2_server::{
     CONNECTION_WINDOW, HOP_HEADER_LIST, MAX_FRAME, MAX_STREAMS, STREAM_WINDOW,
 };
@@ -44,10 +45,10 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 /// …and given so long for it.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One connection. Clones are the same one.
 /// A peer that was to ask for a body and has not is sent it after so long (RFC 9110 10.1.1: nobody waits for ever).
 const GO_ON_AFTER: Duration = Duration::from_secs(10);
 
+/// One connection. Clones are the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Http2Conn(Rc<Shared>);
 
@@ -60,8 +61,8 @@ struct Shared {
     streams: Cell<usize>,
     /// When the last stream ended.
     idle_since: Cell<Instant>,
-    /// Of a request since which nothing more was written, nothing can have arrived.
     long: Rc<LongStreams>,
+    /// Of a request since which nothing more was written, nothing can have arrived.
     traffic: Arc<Traffic>,
     /// Given back when it retires idle: what closes takes nobody's place.
     permit: RefCell<Option<Permit>>,
@@ -96,8 +97,8 @@ impl Http2Conn {
             drain: hop.drain,
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
-            traffic,
             long: Rc::default(),
+            traffic,
             permit: RefCell::new(permit),
         });
         tasks.spawn(drive(connection, flusher, pings, shared.clone()));
@@ -113,12 +114,12 @@ impl Http2Conn {
         self.0.streams.get() < limit
     }
 
-    /// Takes no more requests, ever.
     /// Carries a stream that others had better not be behind.
     pub(crate) fn is_held_up(&self) -> bool {
         self.0.long.any()
     }
 
+    /// Takes no more requests, ever.
     pub(crate) fn is_retired(&self) -> bool {
         self.0.send.borrow().is_none()
     }
@@ -160,6 +161,7 @@ impl Http2Conn {
             return Err(SendError::Reset);
         };
         let end = body.is_end_stream();
+        let expects = !end && head::expects(head.headers());
         if head.version() == Version::HTTP_2 && head.uri().scheme().is_none() {
             // h2 wants a scheme with HTTP/2, but forwards what came over HTTP/1 as it is.
             *head.version_mut() = Version::HTTP_11;
@@ -192,7 +194,13 @@ impl Http2Conn {
         let mut expecting = expects.then(|| Box::pin(tokio::time::sleep(GO_ON_AFTER)));
         let mut response = response;
         let answered = poll_fn(|cx| {
-            if let Some(pumping) = &mut pump
+            if let Some(waiting) = &mut expecting
+                && (goes_on(&mut response, cx) || waiting.as_mut().poll(cx).is_ready())
+            {
+                expecting = None;
+            }
+            if expecting.is_none()
+                && let Some(pumping) = &mut pump
                 && let Poll::Ready(pumped) = pumping.poll(cx)
             {
                 pump = None;
@@ -201,13 +209,13 @@ impl Http2Conn {
                 }
                 // A peer that takes no more has said why in its answer, or will.
             }
-            response
-                .as_mut()
+            Pin::new(&mut response)
                 .poll(cx)
                 .map_err(|error| self.classify(&error, written))
         })
         .await?;
-        let upload = pump.map(|mut pump| {
+        // Who answers without asking for the body does not want it.
+        let upload = pump.filter(|_| expecting.is_none()).map(|mut pump| {
             Bound::spawn(async move {
                 // Either the peer has had enough, or the client is gone, whose own stream says so.
                 let _ = poll_fn(|cx| pump.poll(cx)).await;
@@ -232,6 +240,20 @@ impl Http2Conn {
             SendError::Undelivered
         } else {
             SendError::Reset
+        }
+    }
+}
+
+/// The peer has said that it wants the body.
+fn goes_on(response: &mut ResponseFuture, cx: &mut Context<'_>) -> bool {
+    loop {
+        match response.poll_informational(cx) {
+            Poll::Ready(Some(Ok(interim))) if interim.status() == StatusCode::CONTINUE => {
+                return true;
+            }
+            Poll::Ready(Some(Ok(_))) => {}
+            // The answer itself says what there is to say.
+            Poll::Ready(_) | Poll::Pending => return false,
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,14 +18,14 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use weft_proxy_net::Drain;
 
 use crate::batched::Batched;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Wanted};
 use crate::head;
 use crate::own_wakes::OwnWakes;
 use crate::pump::{Pump, PumpError};
@@ -140,8 +141,14 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     carried = true;
                     let (parts, body) = request.into_parts();
-                    let request = Request::from_parts(parts, Body::http2(body));
-                    streams.push(stream(answer(request), respond));
+                    let awaited = !body.is_end_stream() && head::expects(&parts.headers);
+                    let wanted = awaited.then(Rc::<Wanted>::default);
+                    let body = match &wanted {
+                        Some(wanted) => Body::http2_awaited(body, wanted.clone()),
+                        None => Body::http2(body),
+                    };
+                    let request = Request::from_parts(parts, body);
+                    streams.push(stream(answer(request), wanted, respond));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -165,8 +172,13 @@ where
     .await
 }
 
-/// One stream: waits for the answer, or for the client to reset it, and writes the answer.
-async fn stream<Fut, B>(answer: Fut, mut respond: SendResponse<Bytes>) -> Ended
+/// One stream: waits for the answer, or for the client to reset it, and writes the answer. A client that waits with its
+/// body is told once somebody wants it.
+async fn stream<Fut, B>(
+    answer: Fut,
+    wanted: Option<Rc<Wanted>>,
+    mut respond: SendResponse<Bytes>,
+) -> Ended
 where
     Fut: Future<Output = Answer<B>>,
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
@@ -176,6 +188,9 @@ where
         let ended = poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
+            }
+            if wanted.as_ref().is_some_and(|wanted| wanted.take()) {
+                go_on(&mut respond);
             }
             respond.poll_reset(cx).map(|_| None)
         });
@@ -204,6 +219,13 @@ where
         Err(PumpError::Peer) => Ended::ResetByPeer,
         Ok(()) | Err(PumpError::Source) => Ended::Served,
     }
+}
+
+/// 100 (RFC 9110 15.2.1). A stream that is gone already says so where it is polled.
+fn go_on(respond: &mut SendResponse<Bytes>) {
+    let mut interim = Response::new(());
+    *interim.status_mut() = StatusCode::CONTINUE;
+    let _ = respond.send_informational(interim);
 }
 
 /// How a stream ended.

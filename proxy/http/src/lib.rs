@@ -37,9 +37,9 @@ mod sent;
 mod shelf;
 mod tasks;
 mod tunnel;
+mod unreadable;
 mod upstream;
 mod worker;
-mod unreadable;
 
 use std::rc::Rc;
 

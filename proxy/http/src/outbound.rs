@@ -55,7 +55,7 @@ pub(crate) async fn request(
     conn: &Connection,
     request: Request<Body>,
 ) -> Answer<Tracked> {
-    let (mut exchange, mut request, asked) = accept(worker, conn, request);
+    let (mut exchange, mut request, asks) = accept(worker, conn, request);
     let known = resolve(worker, conn);
     let routed =
         check(&mut request).and_then(|()| route(worker, conn, &known, &mut exchange, &mut request));
@@ -71,13 +71,7 @@ pub(crate) async fn request(
     let mut outgoing = Some(request);
     let sent = {
         // Pinned in place: moved into the timeout it would take its room twice.
-        let mut sending = pin!(attempts(
-            worker,
-            &plan,
-            &mut exchange,
-            &mut outgoing,
-            asked.as_ref()
-        ));
+        let mut sending = pin!(attempts(worker, &plan, &mut exchange, &mut outgoing, &asks,));
         match plan.deadline {
             None => sending.await,
             Some(deadline) => match timeout_at(deadline.into(), &mut sending).await {
@@ -86,7 +80,7 @@ pub(crate) async fn request(
             },
         }
     };
-    record(conn, &plan, exchange, sent, asked)
+    record(conn, &plan, exchange, sent, asks.leave)
 }
 
 /// Begins the record; takes off what belongs to the connection and what only Weft may say.
@@ -94,7 +88,7 @@ fn accept(
     worker: &Worker,
     conn: &Connection,
     mut request: Request<Body>,
-) -> (Box<Exchange>, Request<Body>, Option<Asked>) {
+) -> (Box<Exchange>, Request<Body>, Asks) {
     let log = worker.store.mesh().access_log;
     let mut exchange = Exchange::begin(
         &worker.telemetry,
@@ -104,9 +98,12 @@ fn accept(
         &request,
     );
     let arrived = head::arrive(request.headers_mut());
-    let asked = Asked::of(&mut request, arrived.upgrade);
+    let asks = Asks {
+        leave: Asked::of(&mut request, arrived.upgrade),
+        go_on: arrived.expects && exchange.upload.is_some(),
+    };
     exchange.record().authority = head::host_value(&request);
-    (exchange, request, asked)
+    (exchange, request, asks)
 }
 
 /// What is behind the address, as of now.
@@ -152,10 +149,10 @@ pub(crate) fn sender(conn: &Connection) -> unreadable::From<'_> {
         destination: own,
     }
 }
-    failure::fits(request)?;
 
 /// Refuses what is too large to be taken from a client, and what two readers could understand differently.
 fn check(request: &mut Request<Body>) -> Result<(), Failure> {
+    failure::fits(request)?;
     head::one_host(request)
         .map_err(|what| Failure::new(StatusCode::BAD_REQUEST, Flag::BadRequest, what))
 }
@@ -280,7 +277,7 @@ async fn attempts(
     plan: &Plan<'_>,
     exchange: &mut Exchange,
     outgoing: &mut Option<Request<Body>>,
-    asked: Option<&Asked>,
+    asks: &Asks,
 ) -> Result<(Response<Body>, Aim), Fault> {
     let policy = plan.to.policy();
     let retries = &policy.retries;
@@ -312,7 +309,7 @@ async fn attempts(
             plan,
             &policy,
             &aim,
-            Sending { asked, upload },
+            Sending { asks, upload },
             outgoing,
         )
         .await;

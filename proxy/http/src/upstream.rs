@@ -203,11 +203,19 @@ pub(crate) fn balance(worker: &Worker, plan: &Plan<'_>, tried: &[u64]) -> Result
     })
 }
 
+/// What a request asks for beside its answer.
+#[derive(Debug)]
+pub(crate) struct Asks {
+    /// To leave HTTP.
+    pub(crate) leave: Option<Asked>,
+    /// To be told before it sends its body.
+    pub(crate) go_on: bool,
+}
+
 /// What is sent, and how far it has come.
 #[derive(Clone, Copy)]
 pub(crate) struct Sending<'a> {
-    /// It asks to leave HTTP.
-    pub(crate) asked: Option<&'a Asked>,
+    pub(crate) asks: &'a Asks,
     pub(crate) upload: Option<&'a Rc<Upload>>,
 }
 
@@ -255,7 +263,7 @@ async fn send(
     };
     let codec = outgoing
         .as_mut()
-        .map_or(Codec::Http1, |request| prepare(aim, what.asked, request));
+        .map_or(Codec::Http1, |request| prepare(aim, what.asks, request));
     match codec {
         Codec::Http2(sharing) => {
             let conn = worker.pool.http2(&to, sharing).await.map_err(Fault::Pool)?;
@@ -267,7 +275,7 @@ async fn send(
         Codec::Http1 => {
             let (conn, shelf) = match worker.pool.http1(&to).await {
                 Err(PoolError::Overloaded(Overloaded::Connections))
-                    if aim.mtls && what.asked.is_none() =>
+                    if aim.mtls && what.asks.leave.is_none() =>
                 {
                     // Rare, and its state is large.
                     return Box::pin(shared(worker, &to, outgoing)).await;
@@ -310,15 +318,21 @@ fn observe(worker: &Worker, aim: &Aim, begun: Instant) {
     }
 }
 
-/// Makes the head one of the codec's.
-fn prepare(aim: &Aim, asked: Option<&Asked>, request: &mut Request<Body>) -> Codec {
-    let codec = codec(aim, request, asked.is_some());
+/// Makes the head one of the codec's. Whether a body is wanted the proxy at the other end says, after it has authorised
+/// the request; outside the mesh it is sent as it comes.
+fn prepare(aim: &Aim, asks: &Asks, request: &mut Request<Body>) -> Codec {
+    let codec = codec(aim, request, asks);
     match codec {
-        Codec::Http2(_) if aim.mtls => mark(request),
+        Codec::Http2(_) if aim.mtls => {
+            mark(request);
+            if asks.go_on {
+                head::expect(request.headers_mut());
+            }
+        }
         Codec::Http2(_) => head::for_http2(request),
         Codec::Http1 => {
             head::for_http1(request);
-            if let Some(asked) = asked {
+            if let Some(asked) = &asks.leave {
                 asked.pass_on(request.headers_mut());
             }
         }
@@ -333,16 +347,16 @@ enum Codec {
 }
 
 /// Between proxies shared HTTP/2 carries everything, but a large body has a hop of its own, and so has what may leave
-/// HTTP. Outside the mesh the peer gets what the port is declared to be, else what the client spoke.
-fn codec(aim: &Aim, request: &Request<Body>, may_leave: bool) -> Codec {
+/// HTTP. A body that is asked for comes over HTTP/2, where both sides see the interim answer. Outside the mesh the peer gets what the port is declared to be, else what the client spoke.
+fn codec(aim: &Aim, request: &Request<Body>, asks: &Asks) -> Codec {
     let http1 = request.version() != Version::HTTP_2;
-    if may_leave {
+    if asks.leave.is_some() {
         return Codec::Http1;
     }
     if aim.mtls {
         return match declared_length(request) > SHARED_BODY {
             false => Codec::Http2(Sharing::Shared),
-            true if http1 => Codec::Http1,
+            true if http1 && !asks.go_on => Codec::Http1,
             true => Codec::Http2(Sharing::Alone),
         };
     }
