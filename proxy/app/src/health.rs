@@ -51,7 +51,10 @@ async fn probe(State(health): State<Arc<Health>>, Path(key): Path<String>) -> Re
         Some(Answer::Unwell(reason)) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
         }
-        None => (StatusCode::NOT_FOUND, "there is no such probe\n").into_response(),
+        None => {
+            let text = format!("there is no probe {key}, only: {}\n", health.probes.keys());
+            (StatusCode::NOT_FOUND, text).into_response()
+        }
     }
 }
 

@@ -114,6 +114,12 @@ pub enum Answer {
 }
 
 impl Probes {
+    /// What can be asked for, for people.
+    pub fn keys(&self) -> String {
+        let keys: Vec<_> = self.0.keys().map(String::as_str).collect();
+        keys.join(", ")
+    }
+
     /// Reads the JSON of `--probes`.
     ///
     /// # Errors

@@ -108,6 +108,13 @@ async fn a_probe_works_in_strict_mode_and_exempts_nobody(mesh: &TestMesh) -> any
     assert!(pod.containers["echo"].ready);
     let probe = format!("http://{}:15021/weft/probe/echo/readyz", pod.ips[0]);
     assert_eq!(mesh.status_of("outside/client", &[&probe]).await?, 200);
+    // Its key is what the proxy was given; who asks for another is told which there are.
+    let other = probe.replace("readyz", "readiness");
+    let output = mesh
+        .curl("outside/client", &["-w", "%{http_code}", &other])
+        .await?;
+    let told = "there is no probe echo/readiness, only: echo/readyz\n404";
+    assert_eq!(output.out(), told);
     // The probe's own path is as closed as any other, also for the address that probes.
     let path = format!("http://{}:8080/ready", pod.ips[0]);
     assert_eq!(mesh.status_of("outside/client", &[&path]).await?, 0);

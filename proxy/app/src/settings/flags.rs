@@ -249,7 +249,8 @@ pub struct RunFlags {
 
     /// The application's probes and HTTP hooks, as JSON: an object whose keys are `CONTAINER/PROBE` and
     /// whose values are Kubernetes probes (`httpGet`, `tcpSocket` or `grpc`, `timeoutSeconds`; ports as
-    /// numbers). Each is answered at http://POD-IP:15021/weft/probe/KEY.
+    /// numbers). Each is answered at http://POD-IP:15021/weft/probe/KEY, as in /weft/probe/web/readyz (the others are
+    /// `startupz` and `livez`).
     #[arg(
         long,
         env = "WEFT_PROBES",
