@@ -13,7 +13,7 @@ SUITE ?= e2e
 STAGE := tests/scripts/stage
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test test-fast test-e2e test-cluster cluster cluster-programs lint fmt soak bench crds capabilities clean
+.PHONY: help setup build demo test test-fast test-e2e test-cluster cluster cluster-programs lint fmt soak bench bench-streams crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make cluster            a Kubernetes of two nodes on this machine, with the images as built now, until Ctrl-C'
 	@echo 'make lint               fmt, clippy, cargo-deny'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
+	@echo 'make bench-streams      memory that an idle stream costs the control plane'
 	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy (SUITE=cluster: of that suite)'
 
 setup:
@@ -79,6 +80,12 @@ soak: build
 
 bench: setup
 	bench/run
+
+# Memory per idle stream of the control plane; `make bench-streams STREAMS=10000 SERVICES=10000`
+STREAMS ?= 2000
+SERVICES ?= 10000
+bench-streams: build
+	ulimit -n 65536; $(TARGET)/debug/weft-idle-streams $(STREAMS) $(SERVICES)
 
 clean:
 	$(CARGO) clean
