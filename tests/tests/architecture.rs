@@ -32,12 +32,14 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
             "weft-identity",
             "weft-certs",
             "weft-api",
+            "weft-inject",
             "weft-model",
             "weft-source",
             "weft-compile",
             "weft-xds",
         ],
     ),
+    ("control-plane/inject", "weft-inject", &["weft-api"]),
     ("proxy/config", "weft-proxy-config", &["weft-identity"]),
     (
         "proxy/xds",
@@ -81,6 +83,7 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
         "weft",
         &[
             "weft-api",
+            "weft-inject",
             "weft-source",
             "weft-model",
             "weft-compile",
@@ -92,7 +95,11 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
             "weft-local",
         ],
     ),
-    ("local", "weft-local", &["weft-api", "weft-source"]),
+    (
+        "local",
+        "weft-local",
+        &["weft-api", "weft-inject", "weft-source"],
+    ),
 ];
 
 /// Crates that may use any other.
@@ -199,6 +206,10 @@ fn pure_crates_stay_pure() {
         (
             "weft-compile",
             &["tokio", "kube", "k8s-openapi", "prost", "tonic", "rand"],
+        ),
+        (
+            "weft-inject",
+            &["tokio", "kube", "k8s-openapi", "rand", "axum", "hyper"],
         ),
         ("weft-identity", &["rustls", "rcgen", "aws-lc-rs", "tokio"]),
         ("weft-proxy-config", &["hyper", "prost", "tonic", "rustls"]),

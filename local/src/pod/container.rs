@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::probe::{Action, Kind, Probe, Probes};
+use super::probe::{Action, Hook, Probe, Probes};
 use super::sandbox::{Run, Sandbox};
 use crate::supervisor::cluster::PodReport;
 use crate::workload::template::{PreStop, Restart};
@@ -196,16 +196,16 @@ impl Process {
 
 /// The application's probes as they are asked when a proxy is in front of it.
 pub fn through_proxy(probes: &Probes, container: &str) -> Probes {
-    let rewrite = |probe: &Option<Probe>, kind| {
+    let rewrite = |probe: &Option<Probe>, hook| {
         probe.clone().map(|probe| Probe {
-            action: probe.action.through_proxy(container, kind),
+            action: probe.action.through_proxy(container, hook),
             ..probe
         })
     };
     Probes {
-        startup: rewrite(&probes.startup, Kind::Startup),
-        readiness: rewrite(&probes.readiness, Kind::Readiness),
-        liveness: rewrite(&probes.liveness, Kind::Liveness),
+        startup: rewrite(&probes.startup, Hook::Startup),
+        readiness: rewrite(&probes.readiness, Hook::Readiness),
+        liveness: rewrite(&probes.liveness, Hook::Liveness),
     }
 }
 

@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::Probe as K8sProbe;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::{Value, json};
+use weft_inject::names::HEALTH_PORT;
+pub use weft_inject::probes::Hook;
+use weft_inject::probes::{key, path as proxy_path};
 
 use crate::http;
 use crate::workload::template::Port;
 
-/// The proxy's port for health and rewritten probes.
-pub const PROXY_HEALTH_PORT: u16 = 15021;
 /// Until a probe has succeeded once it is repeated at this pace instead of its own: programs here
 /// start at once, and a period of ten seconds would be spent waiting.
 const EAGER_PERIOD: Duration = Duration::from_millis(100);
@@ -28,28 +29,6 @@ pub struct Probes {
     pub readiness: Option<Probe>,
     /// Decides whether the container is restarted.
     pub liveness: Option<Probe>,
-}
-
-/// Which of the three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `startupProbe`
-    Startup,
-    /// `readinessProbe`
-    Readiness,
-    /// `livenessProbe`
-    Liveness,
-}
-
-impl Kind {
-    /// The last segment of the probe's path at the proxy.
-    fn segment(self) -> &'static str {
-        match self {
-            Self::Startup => "startupz",
-            Self::Readiness => "readyz",
-            Self::Liveness => "livez",
-        }
-    }
 }
 
 /// One probe.
@@ -124,23 +103,19 @@ impl Probes {
     /// Kubernetes writes it.
     pub fn rewritten(&self, container: &str) -> Vec<(String, Value)> {
         [
-            (Kind::Startup, &self.startup),
-            (Kind::Readiness, &self.readiness),
-            (Kind::Liveness, &self.liveness),
+            (Hook::Startup, &self.startup),
+            (Hook::Readiness, &self.readiness),
+            (Hook::Liveness, &self.liveness),
         ]
         .into_iter()
-        .filter_map(|(kind, probe)| {
+        .filter_map(|(hook, probe)| {
             let probe = probe.as_ref()?;
             let mut value = probe.action.at_proxy()?;
             value["timeoutSeconds"] = json!(probe.timeout.as_secs());
-            Some((format!("{container}/{}", kind.segment()), value))
+            Some((key(container, hook), value))
         })
         .collect()
     }
-}
-
-fn proxy_path(container: &str, kind: Kind) -> String {
-    format!("/weft/probe/{container}/{}", kind.segment())
 }
 
 impl Probe {
@@ -274,12 +249,12 @@ impl Action {
     }
 
     /// The same question put to the proxy.
-    pub fn through_proxy(&self, container: &str, kind: Kind) -> Self {
+    pub fn through_proxy(&self, container: &str, hook: Hook) -> Self {
         match self {
             Self::Exec(command) => Self::Exec(command.clone()),
             _ => Self::Http {
-                port: PROXY_HEALTH_PORT,
-                path: proxy_path(container, kind),
+                port: HEALTH_PORT,
+                path: proxy_path(&key(container, hook)),
                 headers: Vec::new(),
             },
         }

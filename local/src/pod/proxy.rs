@@ -10,19 +10,20 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use tracing::warn;
+use weft_inject::names::{HEALTH_PORT, PROXY_UID};
 
 use super::container::{Process, Surroundings};
 use super::pause::POD_WEFT_DIR;
-use super::probe::{PROXY_HEALTH_PORT, Probe, Probes};
+use super::probe::{Probe, Probes};
 use super::sandbox::Run;
 use crate::http;
 use crate::network::{GATEWAY_V4, GATEWAY_V6};
 use crate::supervisor::cluster::{Cluster, PodOrder};
 use crate::supervisor::control_plane;
-use crate::workload::template::{PROXY_UID, Restart};
+use crate::workload::template::Restart;
 
-/// The proxy's name among a pod's containers, as the injected sidecar has it.
-pub const CONTAINER: &str = "weft-proxy";
+/// The proxy's name among a pod's containers.
+pub use weft_inject::names::PROXY_CONTAINER as CONTAINER;
 /// The admin socket in the pod's folder.
 const ADMIN_SOCKET: &str = "admin.sock";
 /// How long a join token can be used. Long: a pod may wait for its control plane.
@@ -92,10 +93,7 @@ pub fn process(cluster: &Cluster, order: &PodOrder, dir: &Path) -> anyhow::Resul
             gid: PROXY_UID,
         },
         probes: Probes {
-            readiness: Some(Probe::http_every_second(
-                PROXY_HEALTH_PORT,
-                "/healthz/ready",
-            )),
+            readiness: Some(Probe::http_every_second(HEALTH_PORT, "/healthz/ready")),
             ..Probes::default()
         },
         restart: Restart::Always,

@@ -13,13 +13,14 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use weft_api::kubernetes::{ConfigMap, Deployment, EndpointSlice, Pod, Service};
 use weft_api::{ApiObject, ObjectKey};
+use weft_inject::names::ENABLED;
 use weft_source::Objects;
 
 pub use template::PodTemplate;
 use template::Refusal;
 
 /// Label of a namespace, or annotation of a pod, that puts pods into the mesh or keeps them out.
-pub const INJECT: &str = "mesh.weft.dev/inject";
+pub use weft_inject::names::INJECT;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +151,7 @@ impl Desired {
             .and_then(|labels| labels.get(INJECT));
         of_pod
             .or(of_namespace)
-            .is_some_and(|value| value == "enabled")
+            .is_some_and(|value| value == ENABLED)
     }
 
     fn add_deployment(

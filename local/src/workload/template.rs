@@ -12,7 +12,7 @@ use super::name_hash;
 use crate::pod::probe::Probes;
 
 /// The user that proxies run as; nothing else may.
-pub const PROXY_UID: u32 = 1337;
+pub use weft_inject::names::PROXY_UID;
 
 /// A field that cannot be had, relative to the pod.
 #[derive(Debug, PartialEq, Eq)]
