@@ -49,6 +49,8 @@ pub async fn intercept(cluster: &Cluster, at: &Surroundings) -> anyhow::Result<(
     // The bridge is this cluster's node: its DNS is asked over TCP, too, and is no part of the mesh.
     let node = format!("{GATEWAY_V4}/32,{GATEWAY_V6}/128");
     argv.extend(["--exclude-outbound-cidrs".to_owned(), node]);
+    argv.extend(["--pod-ip".to_owned(), at.ip.to_string()]);
+    argv.extend(["--host-ip".to_owned(), GATEWAY_V4.to_string()]);
     let run = Run {
         argv,
         env: Vec::new(),

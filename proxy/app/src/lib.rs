@@ -2,7 +2,7 @@
 //! traffic through it.
 //!
 //! Command line → [`settings`] → [`run()`] (threads, listeners, the stream client) or
-//! [`intercept::Interception`] (nftables). Nothing here touches traffic: that is proxy/net and
+//! [`intercept::Interception`] (nftables) in a pod's [`pod_network`]. Nothing here touches traffic: that is proxy/net and
 //! proxy/http, told what to do by proxy/config, which proxy/xds writes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -12,6 +12,7 @@ mod departure;
 mod dump;
 mod health;
 pub mod intercept;
+pub mod pod_network;
 mod probes;
 mod process_metrics;
 mod readiness;

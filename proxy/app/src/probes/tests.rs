@@ -46,6 +46,45 @@ async fn http_passes_with_200_to_399() {
 }
 
 #[tokio::test]
+async fn https_passes_with_any_certificate_but_not_without_one() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["not.this.name".to_owned()];
+    let own = rcgen::CertificateParams::new(names).unwrap();
+    let own = own.self_signed(&key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(
+        vec![own.der().clone()],
+        rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+    )
+    .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(socket).await.unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .await;
+    });
+    let json = |port: u16| {
+        format!(
+            r#"{{"web/readiness":{{"httpGet":{{"port":{port},"scheme":"HTTPS"}},"timeoutSeconds":60}}}}"#
+        )
+    };
+    assert_eq!(ask(json(port)).await, Answer::Well);
+    let plain = application(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    assert!(matches!(ask(json(plain)).await, Answer::Unwell(_)));
+}
+
+#[tokio::test]
 async fn tcp_passes_when_somebody_listens() {
     let port = application(b"").await;
     let json = |port| format!(r#"{{"web/readiness":{{"tcpSocket":{{"port":{port}}}}}}}"#);
@@ -102,8 +141,8 @@ fn what_cannot_be_asked_is_named() {
             "a/b: exactly one",
         ),
         (
-            r#"{"a/b":{"httpGet":{"port":1,"scheme":"HTTPS"}}}"#,
-            "a/b: scheme HTTPS",
+            r#"{"a/b":{"httpGet":{"port":1,"scheme":"FTP"}}}"#,
+            "a/b: scheme \"FTP\"",
         ),
         (r#"{"a/b":{"tcpSocket":{"port":"http"}}}"#, "invalid type"),
         ("[]", "invalid type"),

@@ -28,7 +28,7 @@ pub enum Command {
     /// Runs once per pod, in its network namespace, with CAP_NET_ADMIN, before the proxy and the
     /// application. Running it again replaces the table atomically. Everything that is sent or
     /// received over TCP goes through the proxy, but for loopback, the proxy's own user, ports 15020
-    /// and 15021, and what is excluded here.
+    /// and 15021, and what is excluded here. The network namespace of a node is refused.
     Init(InitFlags),
     /// Run the proxy until SIGTERM.
     ///
@@ -73,6 +73,25 @@ pub struct InitFlags {
         value_name = "PORT"
     )]
     exclude_inbound_ports: Vec<u16>,
+    /// Addresses of the pod: a network namespace that has none of them is refused.
+    #[arg(
+        long = "pod-ip",
+        env = "WEFT_POD_IPS",
+        value_delimiter = ',',
+        value_name = "IP"
+    )]
+    pub pod_ips: Vec<IpAddr>,
+    /// Addresses of the pod's node: a network namespace that has one of them is refused.
+    #[arg(
+        long = "host-ip",
+        env = "WEFT_HOST_IPS",
+        value_delimiter = ',',
+        value_name = "IP"
+    )]
+    pub host_ips: Vec<IpAddr>,
+    /// Enter this network namespace first, for who sets pods up from outside (a CNI plugin).
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
     /// Print the table and change nothing.
     #[arg(long)]
     pub dry_run: bool,
