@@ -6,6 +6,7 @@ mod handshake;
 mod resumption;
 mod rotation;
 mod schedule;
+mod serving;
 mod store;
 mod trust;
 
