@@ -40,6 +40,11 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("control-plane/inject", "weft-inject", &["weft-api"]),
+    (
+        "control-plane/install",
+        "weft-install",
+        &["weft-api", "weft-inject"],
+    ),
     ("proxy/config", "weft-proxy-config", &["weft-identity"]),
     (
         "proxy/xds",
@@ -84,6 +89,7 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
         &[
             "weft-api",
             "weft-inject",
+            "weft-install",
             "weft-source",
             "weft-model",
             "weft-compile",
@@ -209,6 +215,10 @@ fn pure_crates_stay_pure() {
         ),
         (
             "weft-inject",
+            &["tokio", "kube", "k8s-openapi", "rand", "axum", "hyper"],
+        ),
+        (
+            "weft-install",
             &["tokio", "kube", "k8s-openapi", "rand", "axum", "hyper"],
         ),
         ("weft-identity", &["rustls", "rcgen", "aws-lc-rs", "tokio"]),

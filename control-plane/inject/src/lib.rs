@@ -30,7 +30,7 @@ pub mod workload;
 use serde_json::Value;
 
 pub use decision::Namespace;
-pub use overrides::Overrides;
+pub use overrides::{Overrides, is_quantity};
 pub use remove::uninject;
 pub use settings::{InjectSettings, Resources};
 

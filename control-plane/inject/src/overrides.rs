@@ -111,20 +111,21 @@ impl Annotations<'_> {
     }
 }
 
-/// A Kubernetes quantity greater than zero.
-fn quantity(text: &str) -> Result<String, String> {
-    let expected = || "a quantity such as 100m, 0.5, 64Mi or 1Gi".to_owned();
+/// Whether it is a Kubernetes quantity greater than zero.
+pub fn is_quantity(text: &str) -> bool {
+    const SUFFIXES: [&str; 16] = [
+        "", "m", "u", "n", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
-    const SUFFIXES: [&str; 16] = [
-        "", "m", "u", "n", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
-    match number.parse::<f64>() {
-        Ok(number) if number > 0.0 && SUFFIXES.contains(&suffix) => Ok(text.to_owned()),
-        _ => Err(expected()),
-    }
+    number.parse().is_ok_and(|number: f64| number > 0.0) && SUFFIXES.contains(&suffix)
+}
+
+fn quantity(text: &str) -> Result<String, String> {
+    let quantity = is_quantity(text).then(|| text.to_owned());
+    quantity.ok_or_else(|| "a quantity such as 100m, 0.5, 64Mi or 1Gi".to_owned())
 }
 
 /// A level, or `target=level` separated by commas.

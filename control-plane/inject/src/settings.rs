@@ -1,7 +1,10 @@
-//! What every proxy of a mesh has in common.
+//! What every proxy of a mesh has in common. As JSON it is how the control plane is told.
+
+use serde::{Deserialize, Serialize};
 
 /// What is put into a pod where its annotations say nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InjectSettings {
     /// Image of the proxy.
     pub image: String,
@@ -20,7 +23,8 @@ pub struct InjectSettings {
 }
 
 /// Requests and limits, as Kubernetes quantities; none: not set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
     /// `requests.cpu`
     pub cpu_request: Option<String>,

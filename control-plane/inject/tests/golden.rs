@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use weft_inject::{InjectSettings, Namespace, Outcome, inject, uninject, workload};
 
@@ -15,6 +16,20 @@ fn folder() -> PathBuf {
 fn read(path: &Path) -> Value {
     let text = fs::read_to_string(path).expect("the file can be read");
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What Kubernetes' own type does not give back as it was is misspelt, or in the wrong place.
+fn check_fields(object: &Value) {
+    let way = workload::way_to_pod(object).expect("a workload");
+    let pod = way.iter().fold(object, |at, step| &at[*step]);
+    let typed: PodTemplateSpec = serde_json::from_value(serde_json::json!({
+        "metadata": pod["metadata"],
+        "spec": pod["spec"],
+    }))
+    .expect("a pod");
+    let back = serde_json::to_value(typed).expect("JSON");
+    assert_eq!(back["spec"], pod["spec"]);
+    assert_eq!(back["metadata"], pod["metadata"]);
 }
 
 fn injected(object: &Value) -> Value {
@@ -47,6 +62,7 @@ fn every_workload_gets_its_proxy_once() {
             fs::write(&golden, text).expect("written");
         }
         assert_eq!(result, read(&golden), "{}", path.display());
+        check_fields(&result);
         assert_eq!(injected(&result), result, "{}: twice", path.display());
         let mut back = result.clone();
         workload::change_pod(&mut back, |pod| uninject(pod).map(Some)).expect("the way back");
