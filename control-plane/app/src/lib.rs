@@ -10,6 +10,7 @@
 //! - `authority`, `own_identity`, `root_rotation`: the CA and what is to be done about it in time.
 //! - `certificates`: the gRPC service that issues.
 //! - `tls_listener`: TCP → TLS 1.3 → connections of which it is known who they are.
+//! - [`kubernetes`]: what only a cluster has, such as the admission webhook.
 //! - `admin`: HTTP and JSON for people and the CLI.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -19,6 +20,7 @@ mod certificates;
 mod coalescer;
 mod control_plane;
 mod findings;
+pub mod kubernetes;
 mod mesh;
 mod own_identity;
 mod root_rotation;
