@@ -7,6 +7,8 @@
 mod admin;
 mod duration;
 mod exec;
+mod inject;
+mod install;
 mod metrics;
 mod output;
 mod proxy;
@@ -46,6 +48,12 @@ enum Command {
     Up(weft_local::UpArgs),
     /// Check YAML offline, by the control plane's own rules.
     Validate(validate::Arguments),
+    /// Print everything that a cluster needs for the mesh, for `kubectl apply -f -`.
+    Install(install::Arguments),
+    /// Put the sidecar into workloads of a file, as the cluster's webhook does it.
+    Inject(inject::Inject),
+    /// Take the sidecar out of workloads of a file again.
+    Uninject(inject::Uninject),
     /// Wait until an object as it is now is in force in every proxy; without a name, until the whole mesh is ready.
     Wait(wait::Arguments),
     /// What single proxies know and do.
@@ -89,6 +97,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(up) => weft_local::up(up).map(|()| ExitCode::SUCCESS),
         Command::Validate(validate) => validate.run(),
+        Command::Install(install) => install.run(),
+        Command::Inject(inject) => inject.run(),
+        Command::Uninject(uninject) => uninject.run(),
         Command::Wait(wait) => runtime()?.block_on(wait.run()),
         Command::Proxy(proxy) => runtime()?.block_on(proxy.run()),
         Command::Exec(exec) => runtime()?.block_on(exec.run()),

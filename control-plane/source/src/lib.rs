@@ -29,3 +29,4 @@ pub use folder::{FolderSource, Loaded, OpenError, load};
 pub use locate::Locator;
 pub use objects::{ObjectChange, Objects};
 pub use watch::Refresher;
+pub use yaml::{Piece, SyntaxError, pieces};

@@ -26,11 +26,43 @@ pub(crate) struct Document {
 
 /// The text is not YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
+pub struct SyntaxError {
     /// Where, from 1.
-    pub(crate) line: u32,
+    pub line: u32,
     /// What is wrong.
-    pub(crate) message: String,
+    pub message: String,
+}
+
+/// A document as it is written, for who changes some and leaves the others as they are. The texts
+/// of all pieces together are the text of the file.
+#[derive(Clone, Debug)]
+pub struct Piece<'a> {
+    /// The text, beginning with its marker.
+    pub text: &'a str,
+    /// The line of its content, from 1.
+    pub line: u32,
+    /// The content; none where there are but comments.
+    pub content: Result<Option<Value>, SyntaxError>,
+}
+
+/// Cuts a text into its documents.
+pub fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let read = |(line, text): (u32, _)| {
+        let document = match has_content(text) {
+            true => document(text, line),
+            false => Ok(None),
+        };
+        let line = match &document {
+            Ok(Some(document)) => document.lines.line,
+            _ => line,
+        };
+        Piece {
+            text,
+            line,
+            content: document.map(|document| document.map(|document| document.value)),
+        }
+    };
+    split(text).into_iter().map(read).collect()
 }
 
 /// The line of a value and of everything in it.
