@@ -1,22 +1,19 @@
 //! The control plane's account and what it may do: the rules of `manifests/install/rbac.yaml`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{RenderError, Values, metadata, names};
+use crate::{RenderError, Values, labels};
 
 const RULES: &str = include_str!("../../../manifests/install/rbac.yaml");
 
 pub(crate) fn objects(values: &Values) -> Result<Vec<Value>, RenderError> {
-    let mut objects = vec![json!({
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": metadata(values, names::CONTROL_PLANE),
-    })];
-    let mut rules: Vec<Value> = serde_saphyr::from_multiple(RULES)?;
-    for object in &mut rules {
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(RULES)?;
+    for object in &mut objects {
         in_namespace(object, &values.namespace);
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("labels".to_owned(), labels(values));
+        }
     }
-    objects.extend(rules);
     Ok(objects)
 }
 

@@ -22,8 +22,15 @@ fn render(assignments: &[&str]) -> Vec<Value> {
     objects(&values).expect("rendered")
 }
 
+/// Account and rules have a file of their own to be reviewed in: manifests/install/rbac.yaml.
+fn is_of_rules(object: &Value) -> bool {
+    object["kind"] == "ServiceAccount" || object["apiVersion"] == "rbac.authorization.k8s.io/v1"
+}
+
 fn assert_golden(name: &str, assignments: &[&str]) {
-    let text = to_yaml(&render(assignments)).expect("YAML");
+    let mut objects = render(assignments);
+    objects.retain(|object| !is_of_rules(object));
+    let text = to_yaml(&objects).expect("YAML");
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
