@@ -157,7 +157,11 @@ fn compile(
             |(namespace, _)| namespace.clone(),
         ),
         workload: pod.map_or_else(|| "".into(), |(_, pod)| pod.workload.clone()),
-        zone: endpoint.zone.clone().unwrap_or_else(|| "".into()),
+        zone: endpoint
+            .zone
+            .clone()
+            .or_else(|| pod?.1.zone.clone())
+            .unwrap_or_default(),
         ready: endpoint.ready && !terminating,
         terminating,
     };

@@ -73,7 +73,7 @@ impl Context<'_> {
             identity: identity.clone(),
             namespace: object.key.namespace.clone(),
             workload: pod.workload.clone(),
-            zone: "".into(),
+            zone: pod.zone.clone().unwrap_or_default(),
             // Who dials a pod itself means this pod, ready or not.
             ready: true,
             terminating: pod.terminating,

@@ -108,6 +108,7 @@ impl Dice<'_> {
             meshed: self.below(4) > 0,
             workload: "w".into(),
             host_network: self.below(8) == 0,
+            zone: self.coin().then(|| "a".into()),
         }
     }
 
@@ -207,7 +208,7 @@ impl Dice<'_> {
         }
         let meta = Meta {
             origin: Origin::Kubernetes {
-                resource_version: "1".into(),
+                resource_version: 1,
             },
             created: Created {
                 seconds: self.below(3).into(),

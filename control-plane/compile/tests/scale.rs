@@ -15,7 +15,7 @@ const PODS_PER_SERVICE: u32 = 10;
 fn object(name: &str, spec: Spec) -> Change {
     let meta = Meta {
         origin: Origin::Kubernetes {
-            resource_version: "1".into(),
+            resource_version: 1,
         },
         created: Created::default(),
         generation: 1,

@@ -25,8 +25,8 @@ pub enum Origin {
     },
     /// A Kubernetes API server, at this resource version.
     Kubernetes {
-        /// `metadata.resourceVersion`.
-        resource_version: Arc<str>,
+        /// `metadata.resourceVersion`, a number that the API server counts up.
+        resource_version: u64,
     },
 }
 

@@ -133,7 +133,8 @@ pub struct EndpointPort {
 pub struct Pod {
     /// `metadata.labels`.
     pub labels: Labels,
-    /// `status.podIPs`.
+    /// `status.podIPs`; none once all its containers have ended for good: the addresses may be
+    /// another pod's by then.
     pub ips: Vec<IpAddr>,
     /// `spec.serviceAccountName`, `default` where there is none.
     pub service_account: Arc<str>,
@@ -150,6 +151,8 @@ pub struct Pod {
     pub workload: Arc<str>,
     /// `spec.hostNetwork`: its addresses are the node's, not its own.
     pub host_network: bool,
+    /// The zone of its node; none where the source knows no nodes.
+    pub zone: Option<Arc<str>>,
 }
 
 /// A port that a container declares.

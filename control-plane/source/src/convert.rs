@@ -4,7 +4,7 @@
 mod policy;
 mod route;
 mod traffic;
-mod workload;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -7,20 +7,21 @@ use weft_api::FieldPath;
 use weft_api::kubernetes as k8s;
 use weft_api::kubernetes::{IntOrString, ObjectMeta};
 use weft_model::{
-    ContainerPort, Endpoint, EndpointPort, EndpointSlice, Namespace, Pod, Service, ServicePort,
-    ServiceType, TargetPort, Transport,
+    ContainerPort, Endpoint, EndpointPort, EndpointSlice, Labels, Namespace, Pod, Service,
+    ServicePort, ServiceType, TargetPort, Transport,
 };
 
 use super::{Faults, labels, port, spec_path, text};
 
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Says that a pod runs a sidecar, with the value `injected`.
-const STATUS_ANNOTATION: &str = "mesh.weft.dev/status";
+pub(crate) const STATUS_ANNOTATION: &str = "mesh.weft.dev/status";
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 pub(super) fn namespace(namespace: &k8s::Namespace) -> Namespace {
     Namespace {
         labels: labels(namespace.metadata.labels.as_ref()),
-        annotations: labels(namespace.metadata.annotations.as_ref()),
+        annotations: annotations(&namespace.metadata),
     }
 }
 
@@ -46,7 +47,7 @@ pub(super) fn service(service: &k8s::Service, faults: &mut Faults) -> Service {
             .filter_map(service_port)
             .collect(),
         selector: labels(spec.selector.as_ref()),
-        annotations: labels(service.metadata.annotations.as_ref()),
+        annotations: annotations(&service.metadata),
     }
 }
 
@@ -184,10 +185,14 @@ pub(super) fn pod(pod: &k8s::Pod, faults: &mut Faults) -> Pod {
         meshed: annotation(&pod.metadata, STATUS_ANNOTATION) == Some("injected"),
         workload: workload_name(&pod.metadata),
         host_network: spec.host_network.unwrap_or(false),
+        zone: None,
     }
 }
 
 fn pod_ips(status: &k8s::PodStatus, faults: &mut Faults) -> Vec<IpAddr> {
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return Vec::new();
+    }
     let at = FieldPath::root().key("status");
     let several = status.pod_ips.as_deref().unwrap_or_default();
     let mut found = Vec::new();
@@ -230,6 +235,13 @@ fn workload_name(metadata: &ObjectMeta) -> Arc<str> {
 
 fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// All annotations but kubectl's copy of the whole object.
+fn annotations(metadata: &ObjectMeta) -> Labels {
+    let mut found = labels(metadata.annotations.as_ref());
+    found.remove(LAST_APPLIED_ANNOTATION);
+    found
 }
 
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
