@@ -69,10 +69,19 @@ impl FolderSource {
     /// # Errors
     /// When the thread that reads and watches cannot be started, or fails.
     pub async fn open(paths: Vec<PathBuf>) -> Result<(Self, Batch), OpenError> {
-        let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
+        let mut source = Self::start(paths)?;
+        let first = source.next().await.ok_or(OpenError::Ended)?;
+        Ok((source, first))
+    }
+
+    /// As [`FolderSource::open`], but does not wait: the first batch is all that the folders hold.
+    ///
+    /// # Errors
+    /// When the thread that reads and watches cannot be started.
+    pub fn start(paths: Vec<PathBuf>) -> Result<Self, OpenError> {
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let watch = Watch::start(paths, sender).map_err(OpenError::Thread)?;
-        let first = batches.recv().await.ok_or(OpenError::Ended)?;
-        Ok((Self { batches, watch }, first))
+        Ok(Self { batches, watch })
     }
 
     /// A handle by which others ask for a look at the files.

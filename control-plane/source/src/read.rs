@@ -49,13 +49,18 @@ impl ReadObject {
 
     /// What compile must know of the faults.
     pub(crate) fn problems(&self) -> Vec<Problem> {
-        let problem = |fault: &Fault| Problem {
-            field: fault.field.to_string().as_str().into(),
-            reason: reason(fault.reason),
-            message: fault.message.clone(),
-        };
-        self.faults.iter().map(problem).collect()
+        problems(&self.faults)
     }
+}
+
+/// What compile must know of the faults.
+pub(crate) fn problems(faults: &[Fault]) -> Vec<Problem> {
+    let problem = |fault: &Fault| Problem {
+        field: fault.field.to_string().as_str().into(),
+        reason: reason(fault.reason),
+        message: fault.message.clone(),
+    };
+    faults.iter().map(problem).collect()
 }
 
 /// What is in a file.
@@ -237,15 +242,11 @@ fn similar_kind(kind: &str) -> String {
 
 /// Takes in an object of a kind that Weft reads.
 fn object(read: &mut ReadFile, kind: Kind, value: &Value, text: Text) {
-    let Parsed { object, mut faults } = weft_api::parse(kind, value);
-    let mut spec = None;
-    if let Some(object) = &object {
-        let (converted, more) = convert(object);
-        spec = converted;
-        faults.extend(more);
-        faults.sort();
-        faults.dedup();
-    }
+    let Understood {
+        object,
+        spec,
+        faults,
+    } = understand(kind, value);
     let metadata = |key: &str| {
         value
             .pointer(&format!("/metadata/{key}"))
@@ -263,16 +264,6 @@ fn object(read: &mut ReadFile, kind: Kind, value: &Value, text: Text) {
         read.findings.extend(diagnostics(subject, &text, &faults));
         return;
     }
-    // A security policy of which nothing can be read is there all the same: it refuses.
-    let spec = spec.or_else(|| match kind {
-        Kind::AuthorizationPolicy => Some(Spec::AuthorizationPolicy(AuthorizationPolicy {
-            action: Action::Allow,
-            targets: PolicyTargets::Everything,
-            rules: Vec::new(),
-        })),
-        Kind::PeerAuthentication => Some(Spec::PeerAuthentication(PeerAuthentication::default())),
-        _ => None,
-    });
     read.objects.push(Arc::new(ReadObject {
         key: ObjectKey {
             kind,
@@ -285,6 +276,44 @@ fn object(read: &mut ReadFile, kind: Kind, value: &Value, text: Text) {
         spec,
         faults,
     }));
+}
+
+/// What a raw object says.
+pub(crate) struct Understood {
+    /// As far as it can be read.
+    pub(crate) object: Option<ApiObject>,
+    /// Its form in the model, as far as it can be read.
+    pub(crate) spec: Option<Spec>,
+    /// What is wrong with it.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// Reads one object, from wherever it came.
+pub(crate) fn understand(kind: Kind, value: &Value) -> Understood {
+    let Parsed { object, mut faults } = weft_api::parse(kind, value);
+    let mut spec = None;
+    if let Some(object) = &object {
+        let (converted, more) = convert(object);
+        spec = converted;
+        faults.extend(more);
+        faults.sort();
+        faults.dedup();
+    }
+    // A security policy of which nothing can be read is there all the same: it refuses.
+    let spec = spec.or_else(|| match kind {
+        Kind::AuthorizationPolicy => Some(Spec::AuthorizationPolicy(AuthorizationPolicy {
+            action: Action::Allow,
+            targets: PolicyTargets::Everything,
+            rules: Vec::new(),
+        })),
+        Kind::PeerAuthentication => Some(Spec::PeerAuthentication(PeerAuthentication::default())),
+        _ => None,
+    });
+    Understood {
+        object,
+        spec,
+        faults,
+    }
 }
 
 fn diagnostics(
