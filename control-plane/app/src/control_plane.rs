@@ -14,7 +14,6 @@ use tonic::transport::Server as GrpcServer;
 use weft_certs::{AuthoritySettings, Clock, KeyExchange, MeshTls, SystemClock};
 use weft_identity::SpiffeId;
 use weft_proto::ca::certificate_service_server::CertificateServiceServer;
-use weft_source::FolderSource;
 use weft_xds::{Limits, Server};
 
 use crate::admin::{Admin, AdminListener, router};
@@ -23,7 +22,8 @@ use crate::certificates::Certificates;
 use crate::mesh::Mesh;
 use crate::own_identity::OwnIdentity;
 use crate::root_rotation::RootRotation;
-use crate::settings::Run;
+use crate::settings::{Run, Sources};
+use crate::source::Source;
 use crate::state_directory::StateDirectory;
 use crate::tls_listener::TlsListener;
 
@@ -147,7 +147,7 @@ impl ControlPlane {
             own.keep().await;
             Ok(())
         });
-        this.tasks.spawn(read(settings, mesh, ready));
+        this.tasks.spawn(read(settings.sources, mesh, ready));
         Ok(this)
     }
 
@@ -222,10 +222,14 @@ impl ControlPlane {
 }
 
 /// Reads the sources and follows them.
-async fn read(settings: Run, mesh: Arc<Mesh>, ready: watch::Sender<bool>) -> anyhow::Result<()> {
-    let (source, first) = FolderSource::open(settings.sources)
-        .await
-        .context("cannot read the sources")?;
+async fn read(
+    settings: Sources,
+    mesh: Arc<Mesh>,
+    ready: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let mut source = Source::start(&settings).await?;
+    mesh.reads(source.progress());
+    let first = source.next().await.context("the sources ended early")?;
     tracing::info!(objects = first.changes.len(), "the sources have been read");
     mesh.open(first);
     ready.send_replace(true);

@@ -6,6 +6,7 @@
 //!
 //! - [`settings`]: command line → [`settings::Run`].
 //! - [`ControlPlane`]: everything together, from settings to shutdown.
+//! - `source`: folders or a cluster, as one.
 //! - `mesh`: batches of changes → compiler → stream server; epochs of objects, findings.
 //! - `authority`, `own_identity`, `root_rotation`: the CA and what is to be done about it in time.
 //! - `certificates`: the gRPC service that issues.
@@ -25,6 +26,7 @@ mod mesh;
 mod own_identity;
 mod root_rotation;
 pub mod settings;
+mod source;
 mod state_directory;
 mod tls_listener;
 

@@ -10,11 +10,13 @@ use tokio::time::{Instant, sleep_until};
 use weft_compile::{Compiler, Settings, Snapshot};
 use weft_identity::{PodRef, TrustDomain};
 use weft_model::{Change, FieldPath, Kind, Object, ObjectKey, Severity, Spec, Subject};
-use weft_source::{Batch, Diagnostic, FolderSource, Locator, Refresher};
+use weft_source::kubernetes::{Revision, Watched};
+use weft_source::{Batch, Diagnostic, Locator};
 use weft_xds::{Epoch, Server};
 
 use crate::coalescer::Coalescer;
 use crate::findings::{Finding, FindingLog};
+use crate::source::{Progress, Source};
 
 /// What the certificate service needs to know about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(crate) struct Mesh {
     changed: watch::Sender<u64>,
     /// The number of the last batch that is compiled and published.
     published: watch::Sender<u64>,
-    refresher: OnceLock<Refresher>,
+    progress: OnceLock<Progress>,
 }
 
 struct State {
@@ -55,7 +57,7 @@ impl Mesh {
             server,
             changed: watch::Sender::new(0),
             published: watch::Sender::new(0),
-            refresher: OnceLock::new(),
+            progress: OnceLock::new(),
         }
     }
 
@@ -69,10 +71,13 @@ impl Mesh {
         self.take_in(batch.changes, batch.number);
     }
 
+    /// Says whom to ask how far the source has come. Of the first to be named: there is one source.
+    pub fn reads(&self, progress: Progress) {
+        let _ = self.progress.set(progress);
+    }
+
     /// Follows the source until it ends.
-    pub async fn follow(&self, mut source: FolderSource) {
-        // Set once: there is one source.
-        let _ = self.refresher.set(source.refresher());
+    pub async fn follow(&self, mut source: Source) {
         let mut waiting = Coalescer::default();
         let mut number = 0;
         loop {
@@ -96,16 +101,21 @@ impl Mesh {
         }
     }
 
-    /// Returns when everything that is written at the call is published.
-    pub async fn catch_up(&self) {
+    /// Returns when what somebody wrote before is published; see [`Progress::caught_up`].
+    pub async fn catch_up(&self, key: &ObjectKey, revision: Revision) {
         let mut published = self.published.subscribe();
-        let Some(refresher) = self.refresher.get() else {
+        let Some(progress) = self.progress.get() else {
             return;
         };
-        if let Some(number) = refresher.refresh().await {
+        if let Some(number) = progress.caught_up(key, revision).await {
             // An error means that this mesh is being dropped.
             let _ = published.wait_for(|published| *published >= number).await;
         }
+    }
+
+    /// How each watch of the source is doing.
+    pub fn watched(&self) -> Vec<Watched> {
+        self.progress.get().map_or_else(Vec::new, Progress::watched)
     }
 
     /// Compiles and publishes.

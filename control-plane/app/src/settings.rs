@@ -30,15 +30,9 @@ pub enum Command {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A folder (with its subfolders) or file of YAML; repeat it for several, which make up one
-    /// world. Changes are followed while it runs.
-    #[arg(
-        long = "source",
-        value_name = "PATH",
-        required = true,
-        env = "WEFT_SOURCE"
-    )]
-    pub sources: Vec<PathBuf>,
+    /// Where the objects of the mesh are read.
+    #[command(flatten)]
+    pub sources: Sources,
 
     /// Where the certificate authority keeps its key and state (mode 0600, directory 0700), and
     /// where `trust-bundle.pem` is written for proxies to start with. Losing it means a new mesh
@@ -49,7 +43,12 @@ pub struct Run {
     /// Where join records lie: `<sha256 of the token>.json` with `namespace`, `pod` and `expires`
     /// (Unix seconds) lets one pod fetch its first certificate, with the first key that it comes with.
     /// Without it, only renewals are served.
-    #[arg(long, value_name = "DIR", env = "WEFT_JOIN_DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "WEFT_JOIN_DIR",
+        conflicts_with = "kubernetes"
+    )]
     pub join_dir: Option<PathBuf>,
 
     /// Address of the gRPC listener (TLS 1.3; stream and certificates). Repeat it for several.
@@ -89,13 +88,53 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "87600h", value_parser = duration, env = "WEFT_ROOT_LIFETIME")]
     pub root_lifetime: Duration,
 
-    /// What is logged, as `level` or `target=level` separated by commas.
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "WEFT_LOG")]
+    /// What is logged, as `level` or `target=level` separated by commas. (The client of the API
+    /// server would tell of each attempt during an outage; that there is one is told anyway.)
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info,kube_client=off",
+        env = "WEFT_LOG"
+    )]
     pub log: String,
 
     /// Log lines as JSON.
     #[arg(long, env = "WEFT_LOG_JSON")]
     pub log_json: bool,
+}
+
+/// Where the objects of the mesh are read: folders, or a cluster.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sources, one of the two")]
+pub struct Sources {
+    /// A folder (with its subfolders) or file of YAML; repeat it for several, which make up one
+    /// world. Changes are followed while it runs.
+    #[arg(
+        long = "source",
+        value_name = "PATH",
+        required_unless_present = "kubernetes",
+        conflicts_with = "kubernetes",
+        env = "WEFT_SOURCE"
+    )]
+    pub folders: Vec<PathBuf>,
+
+    /// Read from a Kubernetes API server, found by KUBECONFIG or else as from within a pod.
+    #[arg(long, env = "WEFT_KUBERNETES")]
+    pub kubernetes: bool,
+
+    /// How long one watch of the API server lasts before it is begun anew where it ended, at most
+    /// 290s. The shorter, the sooner a connection that died without a word is noticed.
+    #[arg(long, value_name = "DURATION", default_value = "290s", value_parser = watch_lifetime, env = "WEFT_WATCH_LIFETIME")]
+    pub watch_lifetime: Duration,
+}
+
+/// The longest that API servers keep for sure is five minutes.
+fn watch_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = duration(text)?;
+    if !(Duration::from_secs(1)..=Duration::from_secs(290)).contains(&lifetime) {
+        return Err(format!("{text} is not between 1s and 290s"));
+    }
+    Ok(lifetime)
 }
 
 /// Where the admin interface listens.
@@ -173,9 +212,31 @@ mod tests {
             "s",
         ];
         let Command::Run(run) = CommandLine::parse_from(line).command;
-        assert_eq!(run.sources, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(
+            run.sources.folders,
+            [PathBuf::from("a"), PathBuf::from("b")]
+        );
         assert_eq!(run.leaf_lifetime, Duration::from_secs(24 * 3600));
         assert_eq!(run.trust_domain.as_str(), "cluster.local");
+    }
+
+    #[test]
+    fn a_mesh_is_read_from_folders_or_from_a_cluster() {
+        let parse = |arguments: &[&str]| {
+            let line = ["weft-control-plane", "run", "--state", "s"];
+            CommandLine::try_parse_from(line.iter().chain(arguments))
+        };
+        let Command::Run(run) = parse(&["--kubernetes"]).unwrap().command;
+        assert!(run.sources.kubernetes && run.sources.folders.is_empty());
+        assert_eq!(run.sources.watch_lifetime, Duration::from_secs(290));
+        for refused in [
+            &[][..],
+            &["--kubernetes", "--source", "a"],
+            &["--kubernetes", "--join-dir", "a"],
+            &["--kubernetes", "--watch-lifetime", "5m"],
+        ] {
+            assert!(parse(refused).is_err(), "{refused:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl Into
     let mut registry = Registry::with_prefix("weft_control_plane");
     streams(&admin, &mut registry);
     objects(&admin, &mut registry);
+    watches(&admin, &mut registry);
     certificates(&admin, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| {
@@ -81,6 +82,26 @@ fn objects(admin: &Admin, registry: &mut Registry) {
             .inc();
     }
     registry.register("diagnostics", "What is wrong with the objects", findings);
+}
+
+/// The watches of a cluster; of folders there are none.
+fn watches(admin: &Admin, registry: &mut Registry) {
+    let in_sync = Family::<Labels, Gauge>::default();
+    let silence = Family::<Labels, Gauge>::default();
+    for watched in admin.mesh.watched() {
+        let labels = vec![("resource", watched.resource)];
+        let is_in_sync = watched.is_listed && watched.failure.is_none();
+        in_sync.get_or_create(&labels).set(is_in_sync.into());
+        if let Some(heard) = watched.heard {
+            let seconds = heard.elapsed().as_secs();
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            silence.get_or_create(&labels).set(seconds);
+        }
+    }
+    let help = "The resource has been listed, and its watch is not failing";
+    registry.register("watch_in_sync", help, in_sync);
+    let help = "Time since the API server last said anything about the resource";
+    registry.register("watch_silent_seconds", help, silence);
 }
 
 fn certificates(admin: &Admin, registry: &mut Registry) {

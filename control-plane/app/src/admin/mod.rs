@@ -5,7 +5,7 @@
 //! | `GET /healthz` | 200 while the process serves |
 //! | `GET /readyz` | 200 once every source has been read |
 //! | `GET /v1/proxies` | every connected proxy, what it confirmed and refused |
-//! | `GET /v1/wait?kind=&namespace=&name=&timeout=` | whether the object, as compiled now, is confirmed by all |
+//! | `GET /v1/wait?kind=&namespace=&name=&timeout=` | whether the object, as compiled now, is confirmed by all; of a cluster's, `generation=` or `resourceVersion=` says which state of it must have been compiled |
 //! | `GET /v1/diagnostics` | everything that is wrong |
 //! | `GET /v1/snapshot` | all resources |
 //! | `GET /v1/rotate-root` | where the root rotation stands |

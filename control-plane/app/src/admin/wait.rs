@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 use weft_model::{Kind, ObjectKey};
+use weft_source::kubernetes::Revision;
 use weft_xds::{Epoch, Progress};
 
 use super::{Admin, Failure, Refusal};
@@ -25,6 +26,11 @@ pub(super) struct Question {
     name: String,
     /// Milliseconds.
     timeout: Option<u64>,
+    /// Of a cluster's object: the `metadata.generation` that is meant, or a later one.
+    generation: Option<u64>,
+    /// Of a cluster's object: the `metadata.resourceVersion` that is meant, or a later one.
+    #[serde(rename = "resourceVersion")]
+    resource_version: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +74,15 @@ pub(super) async fn wait(
         .map_or(DEFAULT_TIMEOUT, Duration::from_millis);
     let deadline = Instant::now() + patience.min(LONGEST_TIMEOUT);
     // What was written before the question counts, even if it has not been noticed yet.
-    let _ = timeout_at(deadline, admin.mesh.catch_up()).await;
+    let revision = Revision {
+        generation: question.generation,
+        resource_version: question.resource_version,
+    };
+    let caught_up = timeout_at(deadline, admin.mesh.catch_up(&key, revision)).await;
+    if caught_up.is_err() && revision != Revision::default() {
+        let message = format!("{key} has not been seen here in the version that is meant");
+        return Err(Failure(StatusCode::GATEWAY_TIMEOUT, message));
+    }
     let Some(epoch) = admin.mesh.epoch_of(&key) else {
         let message = format!("there is no {key} in the sources");
         return Err(Failure(StatusCode::NOT_FOUND, message));

@@ -1,0 +1,75 @@
+//! Where the world comes from, folders or a cluster: how either is opened, followed, and asked how
+//! far it has come.
+
+use anyhow::Context;
+use kube::{Client, Config};
+use weft_model::ObjectKey;
+use weft_source::kubernetes::{Health, Observer, Revision, Watched};
+use weft_source::{Batch, FolderSource, KubernetesSource, Refresher};
+
+use crate::settings::Sources;
+
+pub(crate) enum Source {
+    Folders(FolderSource),
+    Kubernetes(KubernetesSource),
+}
+
+impl Source {
+    /// Begins to read. What there is at first is the first batch.
+    pub async fn start(settings: &Sources) -> anyhow::Result<Self> {
+        if !settings.kubernetes {
+            let source = FolderSource::start(settings.folders.clone());
+            return Ok(Self::Folders(source.context("cannot read the sources")?));
+        }
+        let config = Config::infer()
+            .await
+            .context("no way to the API server: no kubeconfig, and no service account of a pod")?;
+        tracing::info!(url = %config.cluster_url, "reading from the API server");
+        let client = Client::try_from(config).context("cannot speak to the API server")?;
+        let source = KubernetesSource::start(client, settings.watch_lifetime);
+        Ok(Self::Kubernetes(source))
+    }
+
+    /// Waits for the next change; none when the source has ended. Cancel safe.
+    pub async fn next(&mut self) -> Option<Batch> {
+        match self {
+            Self::Folders(source) => source.next().await,
+            Self::Kubernetes(source) => source.next().await,
+        }
+    }
+
+    /// A handle for questions.
+    pub fn progress(&self) -> Progress {
+        match self {
+            Self::Folders(source) => Progress::Folders(source.refresher()),
+            Self::Kubernetes(source) => Progress::Kubernetes(source.observer(), source.health()),
+        }
+    }
+}
+
+/// How far a source has come.
+pub(crate) enum Progress {
+    Folders(Refresher),
+    Kubernetes(Observer, Health),
+}
+
+impl Progress {
+    /// Waits until what somebody wrote before has been read: of folders everything that is on disk
+    /// at the call, of a cluster the revision of the object that they name (none named: nothing is
+    /// waited for). Returns the number of the last batch by then.
+    pub async fn caught_up(&self, key: &ObjectKey, revision: Revision) -> Option<u64> {
+        match self {
+            Self::Folders(refresher) => refresher.refresh().await,
+            Self::Kubernetes(..) if revision == Revision::default() => None,
+            Self::Kubernetes(observer, _) => observer.reached(key.clone(), revision).await,
+        }
+    }
+
+    /// How each watch of a cluster is doing.
+    pub fn watched(&self) -> Vec<Watched> {
+        match self {
+            Self::Folders(_) => Vec::new(),
+            Self::Kubernetes(_, health) => health.watched(),
+        }
+    }
+}
