@@ -98,6 +98,7 @@ impl Dice<'_> {
             labels: self.labels(),
             ips: vec![self.address(244)],
             service_account: self.name(),
+            uid: "u".into(),
             ports: vec![ContainerPort {
                 name: "main".into(),
                 port: 8080 + u16::from(self.below(2)),

@@ -138,6 +138,8 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// `spec.serviceAccountName`, `default` where there is none.
     pub service_account: Arc<str>,
+    /// `metadata.uid`: tells it from a former pod of its name; empty where the source has none.
+    pub uid: Arc<str>,
     /// Ports that its containers declare.
     pub ports: Vec<ContainerPort>,
     /// Condition `Ready`.

@@ -177,6 +177,7 @@ pub(super) fn pod(pod: &k8s::Pod, faults: &mut Faults) -> Pod {
             .filter(|name| !name.is_empty())
             .unwrap_or("default")
             .into(),
+        uid: pod.metadata.uid.as_deref().unwrap_or("").into(),
         ports: ports.filter_map(container_port).collect(),
         ready: conditions
             .filter(|condition| condition.type_ == "Ready")

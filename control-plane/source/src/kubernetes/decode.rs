@@ -81,6 +81,7 @@ const POD: Known = &[
         "metadata",
         Only(&[
             ("name", All),
+            ("uid", All),
             ("namespace", All),
             ("resourceVersion", All),
             ("generation", All),
