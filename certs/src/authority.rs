@@ -1,4 +1,8 @@
 //! The certificate authority: verified requests in, chains out; its roots and their rotation.
+//!
+//! It is a value. What changes it gives the next value, and whoever keeps it stores that one
+//! ([`CertificateAuthority::to_bytes`]) before putting it in force: in a folder with
+//! [`AuthorityDirectory`], or wherever else the bytes are safe.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,12 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use weft_identity::TrustDomain;
 
+use crate::authority_directory::{AuthorityDirectory, StateError};
 use crate::bundle::TrustBundle;
 use crate::chain::IssuedChain;
 use crate::csr::VerifiedCsr;
 use crate::issuer::{Issuer, IssuerError, SuppliedIssuer};
 use crate::root_rotation::{Confirmed, RootRotation, RotationError, RotationPhase};
-use crate::state::{StateDirectory, StateError};
+use crate::saved::{self, Damage};
 use crate::trust::{PeerRole, TrustStore};
 
 /// A leaf that would live shorter than this part of what was asked for is not issued.
@@ -23,7 +28,7 @@ const ALARM_LIFETIMES: u32 = 3;
 /// Why the authority cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// Its state.
+    /// Its state in a folder.
     #[error(transparent)]
     State(#[from] StateError),
     /// An issuer that was to be made or taken over.
@@ -88,18 +93,45 @@ pub struct IssuerExpiry {
     pub alarm: bool,
 }
 
-/// The CA of one trust domain, its state in a directory. Every change is on disk before it is in
-/// force.
-#[derive(Debug)]
+/// The CA of one trust domain, as it is in one moment of its roots' rotation.
+#[derive(Debug, Clone)]
 pub struct CertificateAuthority {
     settings: AuthoritySettings,
-    state: StateDirectory,
     rotation: RootRotation,
 }
 
 impl CertificateAuthority {
-    /// Opens the CA whose state is in `directory` (which must exist), with a root of its own. Makes
-    /// the root only where there has never been a CA.
+    /// A CA with a new root of its own, for where there has never been one.
+    ///
+    /// # Errors
+    /// No key, no certificate.
+    pub fn generate(settings: AuthoritySettings, now: SystemTime) -> Result<Self, IssuerError> {
+        let issuer = Issuer::generate_root(&settings.trust_domain, settings.root_lifetime, now)?;
+        Ok(Self::of(settings, issuer))
+    }
+
+    /// A CA with an intermediate that the user supplies, for where there has never been one.
+    ///
+    /// # Errors
+    /// It does not verify with its roots.
+    pub fn supplied(
+        settings: AuthoritySettings,
+        supplied: &SuppliedIssuer,
+    ) -> Result<Self, IssuerError> {
+        let issuer = Issuer::supplied(&settings.trust_domain, supplied)?;
+        Ok(Self::of(settings, issuer))
+    }
+
+    fn of(settings: AuthoritySettings, issuer: Issuer) -> Self {
+        let issuer = Arc::new(issuer);
+        Self {
+            settings,
+            rotation: RootRotation::Stable { issuer },
+        }
+    }
+
+    /// Opens the CA whose state is in the folder, or makes one with a root of its own where there
+    /// has never been one; as [`AuthorityDirectory::open`].
     ///
     /// # Errors
     /// [`AuthorityError`], in particular lost or damaged state.
@@ -108,52 +140,22 @@ impl CertificateAuthority {
         settings: AuthoritySettings,
         now: SystemTime,
     ) -> Result<Self, AuthorityError> {
-        let state = StateDirectory::new(directory, &settings.trust_domain);
-        let rotation = match state.load()? {
-            Some(rotation) => rotation,
-            None => {
-                let issuer =
-                    Issuer::generate_root(&settings.trust_domain, settings.root_lifetime, now)?;
-                state.create(RootRotation::Stable {
-                    issuer: Arc::new(issuer),
-                })?
-            }
-        };
-        Ok(Self {
-            settings,
-            state,
-            rotation,
-        })
+        AuthorityDirectory::new(directory).open(settings, now)
     }
 
-    /// Opens the CA with an intermediate that the user supplies. If the state has another issuer, a
-    /// rotation to the supplied one begins; while one is under way, its end must be awaited first.
+    /// Reads what [`CertificateAuthority::to_bytes`] gave.
     ///
     /// # Errors
-    /// [`AuthorityError`]; a supplied issuer must verify with its roots.
-    pub fn open_supplied(
-        directory: &Path,
-        settings: AuthoritySettings,
-        supplied: &SuppliedIssuer,
-        now: SystemTime,
-    ) -> Result<Self, AuthorityError> {
-        let issuer = Arc::new(Issuer::supplied(&settings.trust_domain, supplied)?);
-        let state = StateDirectory::new(directory, &settings.trust_domain);
-        let rotation = match state.load()? {
-            Some(rotation) => rotation,
-            None => state.create(RootRotation::Stable {
-                issuer: issuer.clone(),
-            })?,
-        };
-        let mut authority = Self {
-            settings,
-            state,
-            rotation,
-        };
-        if !authority.rotation.involves(&issuer) {
-            authority.begin(issuer, now)?;
-        }
-        Ok(authority)
+    /// What is wrong with the bytes; also when they are another trust domain's.
+    pub fn from_bytes(settings: AuthoritySettings, bytes: &[u8]) -> Result<Self, Damage> {
+        let rotation = saved::decode(&settings.trust_domain, bytes)?;
+        Ok(Self { settings, rotation })
+    }
+
+    /// All of its state, private keys included, as JSON.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        saved::encode(&self.settings.trust_domain, &self.rotation)
     }
 
     /// Issues a leaf with exactly one URI SAN, a random serial and both usages, that lives for
@@ -215,11 +217,16 @@ impl CertificateAuthority {
             .is_ok()
     }
 
-    /// Begins to rotate to a new root of its own. Publish [`Self::bundle`] afterwards.
+    /// Whether both sign with the same certificate.
+    pub fn has_issuer_of(&self, other: &Self) -> bool {
+        self.rotation.issuer().is(other.rotation.issuer())
+    }
+
+    /// The CA after the beginning of a rotation to a new root of its own.
     ///
     /// # Errors
-    /// One is under way, or the state cannot be written; then nothing has changed.
-    pub fn begin_rotation(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
+    /// One is under way, or there is no new root.
+    pub fn with_new_root(&self, now: SystemTime) -> Result<Self, AuthorityError> {
         if self.phase() != RotationPhase::Stable {
             return Err(RotationError::UnderWay(self.phase()).into());
         }
@@ -228,38 +235,47 @@ impl CertificateAuthority {
             self.settings.root_lifetime,
             now,
         )?;
-        self.begin(Arc::new(next), now)
+        self.begun(next, now)
     }
 
-    /// Goes on with a rotation where what is confirmed, or time, allows it; returns the phase that
-    /// was entered. Call it on every confirmation and now and then. After a change publish
-    /// [`Self::bundle`]; after [`RotationPhase::Switched`] leaves should be renewed.
+    /// The CA after the beginning of a rotation to the supplied issuer. None where that one signs
+    /// already, or will after the rotation that is under way.
     ///
     /// # Errors
-    /// The state cannot be written; then nothing has changed.
-    pub fn advance_rotation(
-        &mut self,
-        confirmed: Confirmed,
+    /// It does not verify with its roots, or a rotation to another one is under way: its end must
+    /// be awaited.
+    pub fn with_supplied(
+        &self,
+        supplied: &SuppliedIssuer,
         now: SystemTime,
-    ) -> Result<Option<RotationPhase>, AuthorityError> {
-        let lifetime = self.settings.leaf_lifetime;
-        let Some(next) = self.rotation.advance(confirmed, lifetime, now) else {
+    ) -> Result<Option<Self>, AuthorityError> {
+        let issuer = Issuer::supplied(&self.settings.trust_domain, supplied)?;
+        if self.rotation.involves(&issuer) {
             return Ok(None);
-        };
-        self.enter(next)?;
-        Ok(Some(self.phase()))
+        }
+        self.begun(issuer, now).map(Some)
     }
 
-    fn begin(&mut self, next: Arc<Issuer>, now: SystemTime) -> Result<(), AuthorityError> {
-        let announced = self
-            .rotation
-            .begin(next, self.settings.leaf_lifetime, now)?;
-        self.enter(announced)
+    /// The CA in the next phase of its rotation, where what is confirmed, or time, allows it. Ask
+    /// on every confirmation and now and then. Once it is in force publish its
+    /// [`Self::bundle`]; after [`RotationPhase::Switched`] leaves should be renewed.
+    #[must_use]
+    pub fn advanced(&self, confirmed: Confirmed, now: SystemTime) -> Option<Self> {
+        let lifetime = self.settings.leaf_lifetime;
+        let rotation = self.rotation.advance(confirmed, lifetime, now)?;
+        Some(self.in_phase(rotation))
     }
 
-    fn enter(&mut self, rotation: RootRotation) -> Result<(), AuthorityError> {
-        self.state.save(&rotation)?;
-        self.rotation = rotation;
-        Ok(())
+    fn begun(&self, next: Issuer, now: SystemTime) -> Result<Self, AuthorityError> {
+        let lifetime = self.settings.leaf_lifetime;
+        let rotation = self.rotation.begin(Arc::new(next), lifetime, now)?;
+        Ok(self.in_phase(rotation))
+    }
+
+    fn in_phase(&self, rotation: RootRotation) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            rotation,
+        }
     }
 }

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod authority;
+mod authority_directory;
 mod bundle;
 mod chain;
 mod clock;
@@ -24,11 +25,11 @@ mod key;
 mod leaf;
 mod peer_name;
 mod root_rotation;
+mod saved;
 mod schedule;
 mod serving;
 mod serving_rotation;
 mod sessions;
-mod state;
 mod tls;
 mod trust;
 mod verifier;
@@ -40,6 +41,7 @@ mod tests;
 pub use authority::{
     AuthorityError, AuthoritySettings, CertificateAuthority, IssueError, IssuerExpiry,
 };
+pub use authority_directory::{AuthorityDirectory, StateError};
 pub use bundle::{BundleError, BundleHash, TrustBundle};
 pub use chain::{ChainError, IssuedChain};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -51,10 +53,10 @@ pub use key::{KeyError, PrivateKey};
 pub use leaf::{Leaf, LeafError, Serial, peer_id};
 pub use peer_name::peer_name;
 pub use root_rotation::{Confirmed, RotationError, RotationPhase};
+pub use saved::Damage;
 pub use schedule::RotationSchedule;
 pub use serving::{ServingAuthority, ServingCertificate, ServingError};
 pub use serving_rotation::{SecretError, ServingRotation};
-pub use state::StateError;
 pub use tls::{ClientAuth, KeyExchange, MeshTls};
 pub use trust::{PeerError, PeerRole, Trust, TrustStore};
 pub use verifier::{ClientVerifier, ServerVerifier};

@@ -108,7 +108,26 @@ fn the_root_survives_a_restart() {
 }
 
 #[test]
-fn everything_in_the_state_directory_is_for_its_owner() {
+fn the_state_is_the_same_bytes_wherever_it_lies() {
+    let mut mesh = Mesh::new();
+    let stored = |mesh: &Mesh| fs::read(mesh.directory.path().join("ca.json")).unwrap();
+    let again = |bytes: &[u8]| CertificateAuthority::from_bytes(settings(), bytes);
+    mesh.begin_rotation(start()).unwrap();
+    let announced = stored(&mesh);
+    assert_eq!(mesh.authority.to_bytes(), announced);
+    mesh.advance_rotation(Confirmed::Nothing, start() + DAY)
+        .unwrap();
+    let switched = stored(&mesh);
+    for bytes in [announced, switched] {
+        assert_eq!(again(&bytes).unwrap().to_bytes(), bytes);
+    }
+    let other = AuthoritySettings::new(TrustDomain::new("other").unwrap());
+    let refused = CertificateAuthority::from_bytes(other, &mesh.authority.to_bytes()).unwrap_err();
+    assert!(matches!(refused, Damage::OtherDomain { .. }), "{refused}");
+}
+
+#[test]
+fn everything_in_the_authority_directory_is_for_its_owner() {
     let mesh = Mesh::new();
     let files: Vec<_> = fs::read_dir(mesh.directory.path())
         .unwrap()
@@ -239,7 +258,8 @@ fn a_supplied_intermediate_signs_and_goes_along() {
     let directory = TempDir::new().unwrap();
     let supplied = supplied(&forge, Some(0));
     let open = || {
-        CertificateAuthority::open_supplied(directory.path(), settings(), &supplied, start())
+        AuthorityDirectory::new(directory.path())
+            .open_supplied(settings(), &supplied, start())
             .unwrap()
     };
     let authority = open();
@@ -259,7 +279,7 @@ fn a_supplied_issuer_that_cannot_work_is_refused_at_once() {
     let forge = Forge::new();
     let open = |supplied: &SuppliedIssuer| {
         let directory = TempDir::new().unwrap();
-        CertificateAuthority::open_supplied(directory.path(), settings(), supplied, start())
+        AuthorityDirectory::new(directory.path()).open_supplied(settings(), supplied, start())
     };
     let good = supplied(&forge, Some(0));
     assert!(open(&good).is_ok());
@@ -286,7 +306,7 @@ fn replacing_the_supplied_issuer_is_a_rotation() {
     let (old, new) = (Forge::new(), Forge::new());
     let directory = TempDir::new().unwrap();
     let open = |supplied: &SuppliedIssuer| {
-        CertificateAuthority::open_supplied(directory.path(), settings(), supplied, start())
+        AuthorityDirectory::new(directory.path()).open_supplied(settings(), supplied, start())
     };
     open(&supplied(&old, Some(0))).unwrap();
     let next = supplied(&new, Some(0));

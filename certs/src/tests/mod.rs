@@ -62,6 +62,32 @@ impl Mesh {
         }
     }
 
+    /// Begins to rotate to a new root: stored, then in force.
+    pub fn begin_rotation(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
+        let next = self.authority.with_new_root(now)?;
+        self.enter(next)?;
+        Ok(())
+    }
+
+    /// Goes on with the rotation where it may; the phase entered.
+    pub fn advance_rotation(
+        &mut self,
+        confirmed: Confirmed,
+        now: SystemTime,
+    ) -> Result<Option<RotationPhase>, AuthorityError> {
+        let Some(next) = self.authority.advanced(confirmed, now) else {
+            return Ok(None);
+        };
+        self.enter(next)?;
+        Ok(Some(self.authority.phase()))
+    }
+
+    fn enter(&mut self, next: CertificateAuthority) -> Result<(), StateError> {
+        AuthorityDirectory::new(self.directory.path()).save(&next)?;
+        self.authority = next;
+        Ok(())
+    }
+
     pub fn issue(&self, id: &SpiffeId) -> Identity {
         issue(&self.authority, id, self.clock.now())
     }

@@ -21,7 +21,7 @@ fn old_and_new_are_trusted_until_every_leaf_is_new() {
     let before = mesh.authority.bundle();
     let old_leaf = mesh.issue(&me);
 
-    mesh.authority.begin_rotation(start()).unwrap();
+    mesh.begin_rotation(start()).unwrap();
     restart(&mut mesh);
     let both = mesh.authority.bundle();
     assert_eq!(both.roots(&domain()).len(), 2);
@@ -40,13 +40,9 @@ fn old_and_new_are_trusted_until_every_leaf_is_new() {
         Confirmed::Leaves,
         Confirmed::Bundle(before.hash()),
     ] {
-        assert_eq!(
-            mesh.authority.advance_rotation(early, start()).unwrap(),
-            None
-        );
+        assert_eq!(mesh.advance_rotation(early, start()).unwrap(), None);
     }
     let switched = mesh
-        .authority
         .advance_rotation(Confirmed::Bundle(both.hash()), start() + HOUR)
         .unwrap();
     let drop_by = start() + HOUR + DAY;
@@ -61,10 +57,9 @@ fn old_and_new_are_trusted_until_every_leaf_is_new() {
     assert!(!mesh.authority.is_current(old_leaf.chain()));
 
     let same_bundle = Confirmed::Bundle(both.hash());
-    let advanced = mesh.authority.advance_rotation(same_bundle, start() + HOUR);
+    let advanced = mesh.advance_rotation(same_bundle, start() + HOUR);
     assert_eq!(advanced.unwrap(), None);
     let done = mesh
-        .authority
         .advance_rotation(Confirmed::Leaves, start() + 2 * HOUR)
         .unwrap();
     assert_eq!(done, Some(RotationPhase::Stable));
@@ -77,13 +72,9 @@ fn old_and_new_are_trusted_until_every_leaf_is_new() {
 #[test]
 fn time_alone_moves_each_phase_after_a_leaf_lifetime() {
     let mut mesh = Mesh::new();
-    mesh.authority.begin_rotation(start()).unwrap();
+    mesh.begin_rotation(start()).unwrap();
     let second = Duration::from_secs(1);
-    let mut advance = |at| {
-        mesh.authority
-            .advance_rotation(Confirmed::Nothing, at)
-            .unwrap()
-    };
+    let mut advance = |at| mesh.advance_rotation(Confirmed::Nothing, at).unwrap();
     assert_eq!(advance(start() + DAY - second), None);
     let drop_by = start() + 2 * DAY;
     assert_eq!(
@@ -99,10 +90,9 @@ fn time_alone_moves_each_phase_after_a_leaf_lifetime() {
 #[test]
 fn the_last_leaf_of_the_old_root_ends_before_its_trust() {
     let mut mesh = Mesh::new();
-    mesh.authority.begin_rotation(start()).unwrap();
+    mesh.begin_rotation(start()).unwrap();
     let last = issue(&mesh.authority, &id("shop", "web"), start() + DAY);
     let switched = mesh
-        .authority
         .advance_rotation(Confirmed::Nothing, start() + DAY)
         .unwrap();
     let Some(RotationPhase::Switched { drop_by }) = switched else {
@@ -116,11 +106,8 @@ fn an_expired_root_is_switched_without_waiting() {
     let mut mesh = Mesh::new();
     let end = mesh.authority.expiry(start()).not_after;
     let late = end + HOUR;
-    mesh.authority.begin_rotation(late).unwrap();
-    let phase = mesh
-        .authority
-        .advance_rotation(Confirmed::Nothing, late)
-        .unwrap();
+    mesh.begin_rotation(late).unwrap();
+    let phase = mesh.advance_rotation(Confirmed::Nothing, late).unwrap();
     assert!(matches!(phase, Some(RotationPhase::Switched { .. })));
     issue(&mesh.authority, &id("shop", "web"), late);
 }
@@ -128,9 +115,9 @@ fn an_expired_root_is_switched_without_waiting() {
 #[test]
 fn one_rotation_at_a_time() {
     let mut mesh = Mesh::new();
-    mesh.authority.begin_rotation(start()).unwrap();
+    mesh.begin_rotation(start()).unwrap();
     let bundle = mesh.authority.bundle();
-    let error = mesh.authority.begin_rotation(start()).unwrap_err();
+    let error = mesh.begin_rotation(start()).unwrap_err();
     assert!(matches!(error, AuthorityError::Rotation(_)));
     assert_eq!(mesh.authority.bundle(), bundle);
 }
@@ -140,7 +127,7 @@ fn a_phase_that_cannot_be_stored_is_not_entered() {
     let mut mesh = Mesh::new();
     let before = mesh.authority.bundle();
     std::fs::remove_dir_all(mesh.directory.path()).unwrap();
-    assert!(mesh.authority.begin_rotation(start()).is_err());
+    assert!(mesh.begin_rotation(start()).is_err());
     assert_eq!(mesh.authority.phase(), RotationPhase::Stable);
     assert_eq!(mesh.authority.bundle(), before);
 }

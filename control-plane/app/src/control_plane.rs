@@ -18,7 +18,9 @@ use weft_xds::{Limits, Server};
 
 use crate::admin::{Admin, AdminListener, router};
 use crate::authority::{Authority, wire_bundle};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, FirstContact, JoinRecords};
+use crate::health;
+use crate::kubernetes::cluster::Cluster;
 use crate::mesh::Mesh;
 use crate::own_identity::OwnIdentity;
 use crate::root_rotation::RootRotation;
@@ -44,11 +46,16 @@ const MAX_CERTIFICATE_REQUEST: usize = 64 * 1024;
 pub struct ControlPlane {
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
+    health_addresses: Vec<SocketAddr>,
     server: Server,
     goodbye: watch::Sender<bool>,
     grpc: JoinSet<anyhow::Result<()>>,
     tasks: JoinSet<anyhow::Result<()>>,
-    _state: StateDirectory,
+    /// Locked as long as this runs.
+    _state: Option<StateDirectory>,
+    /// What writes to the cluster: ends before the Lease is given away.
+    writers: JoinSet<anyhow::Result<()>>,
+    cluster: Option<Cluster>,
 }
 
 impl ControlPlane {
@@ -66,17 +73,13 @@ impl ControlPlane {
     /// # Errors
     /// As [`ControlPlane::start`].
     pub async fn start_at(settings: Run, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let state = StateDirectory::open(&settings.state)?;
-        let authority = Authority::open(
-            &settings.state,
-            AuthoritySettings {
-                leaf_lifetime: settings.leaf_lifetime,
-                root_lifetime: settings.root_lifetime,
-                ..AuthoritySettings::new(settings.trust_domain.clone())
-            },
-            Arc::clone(&clock),
-        )?;
-        let authority = Arc::new(authority);
+        let state = settings.state.as_deref().map(StateDirectory::open);
+        let state = state.transpose()?;
+        let cluster = match settings.sources.kubernetes {
+            true => Some(Cluster::connect(&settings.cluster).await?),
+            false => None,
+        };
+        let authority = Arc::new(authority(&settings, cluster.as_ref(), &clock)?);
         let replica = format!("{:08x}", rand::random::<u32>());
         let trust = wire_bundle(&authority.bundle());
         let server = Server::new(&replica, trust, Limits::default());
@@ -89,55 +92,56 @@ impl ControlPlane {
             SpiffeId::control_plane(&settings.trust_domain),
             Arc::clone(&authority),
         )?;
-        let tls = MeshTls::new(
-            Arc::clone(authority.trust()),
-            Arc::clone(own.identity()),
-            Arc::clone(&clock),
-            KeyExchange::default(),
-        )?;
+        let tls = TlsListener {
+            tls: MeshTls::new(
+                Arc::clone(authority.trust()),
+                Arc::clone(own.identity()),
+                Arc::clone(&clock),
+                KeyExchange::default(),
+            )?,
+            clock,
+            masqueraded: settings.cluster.no_address_check,
+        };
         let mut this = Self {
             addresses: Vec::new(),
             admin_addresses: Vec::new(),
             server: server.clone(),
             goodbye: watch::Sender::new(false),
+            health_addresses: Vec::new(),
             grpc: JoinSet::new(),
             tasks: JoinSet::new(),
             _state: state,
+            writers: JoinSet::new(),
+            cluster,
         };
         let (ready, is_ready) = watch::channel(false);
+        let first_contact = this.first_contact(&settings);
         let certificates = Arc::new(Certificates::new(
             Arc::clone(&authority),
             Arc::clone(&mesh),
-            settings.join_dir.clone(),
-            is_ready,
+            first_contact,
+            is_ready.clone(),
         ));
         for address in &settings.listen {
             let listener = TcpListener::bind(address)
                 .await
                 .with_context(|| format!("cannot listen on {address}"))?;
-            let tls = TlsListener {
-                tls: tls.clone(),
-                clock: Arc::clone(&clock),
-            };
-            this.serve_grpc(listener, tls, &certificates)?;
+            this.serve_grpc(listener, tls.clone(), &certificates)?;
         }
         let admin = Arc::new(Admin {
             server: server.clone(),
             mesh: Arc::clone(&mesh),
             authority: Arc::clone(&authority),
         });
-        for address in &settings.admin {
-            let listener = AdminListener::bind(address).await?;
-            this.admin_addresses.extend(listener.address());
-            let router = router(Arc::clone(&admin));
-            this.tasks
-                .spawn(async move { Ok(listener.serve(router).await?) });
+        this.serve_http(&settings, &admin).await?;
+        if let Some(cluster) = &this.cluster {
+            let tasks = &mut this.writers;
+            cluster.spawn(tasks, &authority, &mesh, &server, is_ready);
         }
         let rotation = RootRotation {
             authority,
             mesh: Arc::clone(&mesh),
             server,
-            renew_own: own.renewal(),
         };
         this.tasks.spawn(async move {
             rotation.drive().await;
@@ -149,6 +153,36 @@ impl ControlPlane {
         });
         this.tasks.spawn(read(settings.sources, mesh, ready));
         Ok(this)
+    }
+
+    /// How a pod without a certificate is believed.
+    fn first_contact(&self, settings: &Run) -> FirstContact {
+        match (&self.cluster, &settings.join_dir) {
+            (Some(cluster), _) => cluster.first_contact(),
+            (None, Some(folder)) => FirstContact::JoinRecords(JoinRecords::new(folder.clone())),
+            (None, None) => FirstContact::Nobody,
+        }
+    }
+
+    /// Admin, and health.
+    async fn serve_http(&mut self, settings: &Run, admin: &Arc<Admin>) -> anyhow::Result<()> {
+        for address in &settings.admin {
+            let listener = AdminListener::bind(address).await?;
+            self.admin_addresses.extend(listener.address());
+            let router = router(Arc::clone(admin));
+            self.tasks
+                .spawn(async move { Ok(listener.serve(router).await?) });
+        }
+        for address in settings.health() {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}"))?;
+            self.health_addresses.push(listener.local_addr()?);
+            let router = health::router(Arc::clone(admin));
+            self.tasks
+                .spawn(async move { Ok(axum::serve(listener, router).await?) });
+        }
+        Ok(())
     }
 
     fn serve_grpc(
@@ -194,6 +228,12 @@ impl ControlPlane {
         &self.admin_addresses
     }
 
+    /// Where health and metrics are.
+    #[must_use]
+    pub fn health_addresses(&self) -> &[SocketAddr] {
+        &self.health_addresses
+    }
+
     /// Runs until `shutdown`, then ends streams, and connections within a few seconds.
     ///
     /// # Errors
@@ -205,6 +245,10 @@ impl ControlPlane {
                 ended.context("a task of the control plane panicked")??;
                 anyhow::bail!("a task of the control plane ended unexpectedly");
             }
+            Some(ended) = self.writers.join_next() => {
+                ended.context("a task of the cluster's objects panicked")??;
+                anyhow::bail!("a task of the cluster's objects ended unexpectedly");
+            }
             Some(ended) = self.grpc.join_next() => {
                 ended.context("the gRPC server panicked")??;
                 anyhow::bail!("the gRPC server ended unexpectedly");
@@ -213,6 +257,10 @@ impl ControlPlane {
         tracing::info!("shutting down");
         self.goodbye.send_replace(true);
         self.server.close();
+        self.writers.shutdown().await;
+        if let Some(cluster) = &self.cluster {
+            cluster.release().await;
+        }
         let ended = async { while self.grpc.join_next().await.is_some() {} };
         if timeout(GOODBYE, ended).await.is_err() {
             tracing::warn!("connections were still open at the end");
@@ -235,4 +283,22 @@ async fn read(
     ready.send_replace(true);
     mesh.follow(source).await;
     anyhow::bail!("the watch of the sources ended")
+}
+
+fn authority(
+    settings: &Run,
+    cluster: Option<&Cluster>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Authority> {
+    let authority = AuthoritySettings {
+        leaf_lifetime: settings.leaf_lifetime,
+        root_lifetime: settings.root_lifetime,
+        ..AuthoritySettings::new(settings.trust_domain.clone())
+    };
+    if let Some(cluster) = cluster {
+        return Ok(cluster.authority(authority, Arc::clone(clock)));
+    }
+    let state = settings.state.as_deref();
+    let state = state.context("neither --state nor --kubernetes says where the CA is")?;
+    Authority::open(state, authority, Arc::clone(clock))
 }

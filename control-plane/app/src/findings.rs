@@ -50,6 +50,33 @@ impl From<&Diagnostic> for Finding {
     }
 }
 
+impl Finding {
+    /// An error about an object that the mesh itself keeps, and the field where it is.
+    pub fn of_own_object(
+        (kind, namespace, name): (&str, &str, &str),
+        field: &str,
+        reason: &str,
+        message: String,
+    ) -> Self {
+        let at = if field.is_empty() {
+            String::new()
+        } else {
+            format!("{field}: ")
+        };
+        Self {
+            severity: Severity::Error.to_string(),
+            place: None,
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+            text: format!("{kind} {namespace}/{name}: {at}{message}"),
+            message,
+        }
+    }
+}
+
 impl From<&RefusedBy> for Finding {
     fn from(refused: &RefusedBy) -> Self {
         let subject = object_of(refused.kind, &refused.name);

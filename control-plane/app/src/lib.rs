@@ -11,8 +11,9 @@
 //! - `authority`, `own_identity`, `root_rotation`: the CA and what is to be done about it in time.
 //! - `certificates`: the gRPC service that issues.
 //! - `tls_listener`: TCP → TLS 1.3 → connections of which it is known who they are.
-//! - [`kubernetes`]: what only a cluster has, such as the admission webhook.
-//! - `admin`: HTTP and JSON for people and the CLI.
+//! - `admin`: HTTP and JSON for people and the CLI; `health`: for the cluster.
+//! - [`kubernetes`]: what only a cluster has: leadership, the CA's Secret, trust anchors in every
+//!   namespace, token reviews, the admission webhook.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admin;
@@ -21,6 +22,7 @@ mod certificates;
 mod coalescer;
 mod control_plane;
 mod findings;
+mod health;
 pub mod kubernetes;
 mod mesh;
 mod own_identity;

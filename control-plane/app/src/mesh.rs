@@ -18,10 +18,16 @@ use crate::coalescer::Coalescer;
 use crate::findings::{Finding, FindingLog};
 use crate::source::{Progress, Source};
 
+/// The label that puts a namespace into the mesh, and its value.
+const INJECT: &str = "mesh.weft.dev/inject";
+const ENABLED: &str = "enabled";
+
 /// What the certificate service needs to know about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
     pub service_account: Arc<str>,
+    /// Empty where the source has none.
+    pub uid: Arc<str>,
     pub addresses: Vec<IpAddr>,
 }
 
@@ -155,6 +161,7 @@ impl Mesh {
         match &self.state().compiler.world().object(&key)?.spec {
             Spec::Pod(pod) => Some(PodFacts {
                 service_account: Arc::clone(&pod.service_account),
+                uid: Arc::clone(&pod.uid),
                 addresses: pod.ips.clone(),
             }),
             _ => None,
@@ -169,6 +176,22 @@ impl Mesh {
         meshed
             .filter_map(|pod| PodRef::new(&pod.key.namespace, &pod.key.name).ok())
             .collect()
+    }
+
+    /// The namespaces that are in the mesh: by their label, or because a pod in them runs a proxy.
+    pub fn mesh_namespaces(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let world = state.compiler.world();
+        let labelled = world.of_kind(Kind::Namespace).filter(|object| {
+            matches!(&object.spec, Spec::Namespace(namespace)
+                if namespace.labels.get(INJECT).is_some_and(|value| **value == *ENABLED))
+        });
+        let meshed = world
+            .of_kind(Kind::Pod)
+            .filter(|object| matches!(&object.spec, Spec::Pod(pod) if pod.meshed));
+        let labelled = labelled.map(|object| object.key.name.to_string());
+        let meshed = meshed.map(|object| object.key.namespace.to_string());
+        labelled.chain(meshed).collect()
     }
 
     /// The epoch in which the object's present content was compiled. `None`: no such object.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use weft_certs::{Confirmed, RotationPhase};
 use weft_xds::Server;
@@ -18,8 +17,6 @@ pub(crate) struct RootRotation {
     pub authority: Arc<Authority>,
     pub mesh: Arc<Mesh>,
     pub server: Server,
-    /// Wakes the renewal of the control plane's own certificate.
-    pub renew_own: Arc<Notify>,
 }
 
 impl RootRotation {
@@ -30,24 +27,21 @@ impl RootRotation {
         loop {
             // A tick bounds how often this looks at all proxies; phases last many ticks.
             ticks.tick().await;
-            if self.authority.phase() != RotationPhase::Stable {
-                self.advance();
+            let stable = matches!(self.authority.phase(), None | Some(RotationPhase::Stable));
+            if !stable && self.authority.may_change() {
+                self.advance().await;
             }
         }
     }
 
-    fn advance(&self) {
+    async fn advance(&self) {
         match self
             .authority
             .advance_rotation(self.confirmed(), &self.server)
+            .await
         {
             Ok(None) => {}
-            Ok(Some(phase)) => {
-                tracing::info!("root rotation: {phase}");
-                if matches!(phase, RotationPhase::Switched { .. }) {
-                    self.renew_own.notify_one();
-                }
-            }
+            Ok(Some(phase)) => tracing::info!("root rotation: {phase}"),
             Err(error) => tracing::error!("root rotation cannot go on: {error}"),
         }
     }
@@ -57,8 +51,8 @@ impl RootRotation {
     fn confirmed(&self) -> Confirmed {
         let pods = self.mesh.meshed_pods();
         match self.authority.phase() {
-            RotationPhase::Stable => Confirmed::Nothing,
-            RotationPhase::Announced { .. } => {
+            None | Some(RotationPhase::Stable) => Confirmed::Nothing,
+            Some(RotationPhase::Announced { .. }) => {
                 let hash = self.authority.bundle_hash();
                 let holders = self.server.trust_holders();
                 if pods.iter().all(|pod| holders.contains(pod)) {
@@ -67,7 +61,7 @@ impl RootRotation {
                     Confirmed::Nothing
                 }
             }
-            RotationPhase::Switched { .. } => {
+            Some(RotationPhase::Switched { .. }) => {
                 if pods.iter().all(|pod| self.authority.has_renewed(pod)) {
                     Confirmed::Leaves
                 } else {

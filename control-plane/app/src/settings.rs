@@ -1,5 +1,7 @@
 //! The command line and environment, and what is made of them.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +10,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use weft_identity::TrustDomain;
+
+pub use cluster::ClusterSettings;
+
+/// Health and metrics in a cluster.
+const HEALTH_PORT: u16 = 15014;
 
 /// The control plane of the Weft service mesh.
 #[derive(Debug, Parser)]
@@ -37,8 +44,14 @@ pub struct Run {
     /// Where the certificate authority keeps its key and state (mode 0600, directory 0700), and
     /// where `trust-bundle.pem` is written for proxies to start with. Losing it means a new mesh
     /// identity for everyone: keep it. One control plane at a time uses it.
-    #[arg(long, value_name = "DIR", env = "WEFT_STATE")]
-    pub state: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "kubernetes",
+        conflicts_with = "kubernetes",
+        env = "WEFT_STATE"
+    )]
+    pub state: Option<PathBuf>,
 
     /// Where join records lie: `<sha256 of the token>.json` with `namespace`, `pod` and `expires`
     /// (Unix seconds) lets one pod fetch its first certificate, with the first key that it comes with.
@@ -88,6 +101,16 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "87600h", value_parser = duration, env = "WEFT_ROOT_LIFETIME")]
     pub root_lifetime: Duration,
 
+    /// Address of health and metrics (HTTP: `/healthz/live`, `/healthz/ready`, `/metrics`), for
+    /// others to reach: nothing there changes or reveals configuration. Repeat it for several. In a
+    /// cluster 0.0.0.0:15014 where none is named.
+    #[arg(long = "health", value_name = "IP:PORT", env = "WEFT_HEALTH")]
+    pub health: Vec<SocketAddr>,
+
+    /// What is its own in a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterSettings,
+
     /// What is logged, as `level` or `target=level` separated by commas. (The client of the API
     /// server would tell of each attempt during an outage; that there is one is told anyway.)
     #[arg(
@@ -101,6 +124,17 @@ pub struct Run {
     /// Log lines as JSON.
     #[arg(long, env = "WEFT_LOG_JSON")]
     pub log_json: bool,
+}
+
+impl Run {
+    /// Where health and metrics are served.
+    #[must_use]
+    pub fn health(&self) -> Vec<SocketAddr> {
+        match &self.health[..] {
+            [] if self.sources.kubernetes => vec![SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT))],
+            given => given.to_vec(),
+        }
+    }
 }
 
 /// Where the objects of the mesh are read: folders, or a cluster.
@@ -223,8 +257,7 @@ mod tests {
     #[test]
     fn a_mesh_is_read_from_folders_or_from_a_cluster() {
         let parse = |arguments: &[&str]| {
-            let line = ["weft-control-plane", "run", "--state", "s"];
-            CommandLine::try_parse_from(line.iter().chain(arguments))
+            CommandLine::try_parse_from(["weft-control-plane", "run"].iter().chain(arguments))
         };
         let Command::Run(run) = parse(&["--kubernetes"]).unwrap().command;
         assert!(run.sources.kubernetes && run.sources.folders.is_empty());
@@ -237,6 +270,27 @@ mod tests {
         ] {
             assert!(parse(refused).is_err(), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_cluster_keeps_what_a_folder_would() {
+        let parse = |arguments: &[&str]| {
+            CommandLine::try_parse_from(["weft-control-plane", "run"].iter().chain(arguments))
+        };
+        let Command::Run(run) = parse(&["--kubernetes"]).unwrap().command;
+        assert_eq!(run.health(), ["0.0.0.0:15014".parse().unwrap()]);
+        assert_eq!(run.cluster.namespace, "weft-system");
+        for refused in [
+            &[][..],
+            &["--kubernetes", "--state", "s"],
+            &["--kubernetes", "--join-dir", "j"],
+            &["--kubernetes", "--lease-duration", "2s"],
+            &["--kubernetes", "--lease-duration", "3500ms"],
+        ] {
+            assert!(parse(refused).is_err(), "{refused:?}");
+        }
+        let Command::Run(run) = parse(&["--source", "a", "--state", "s"]).unwrap().command;
+        assert!(run.health().is_empty());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! far it has come.
 
 use anyhow::Context;
-use kube::{Client, Config};
 use weft_model::ObjectKey;
 use weft_source::kubernetes::{Health, Observer, Revision, Watched};
 use weft_source::{Batch, FolderSource, KubernetesSource, Refresher};
 
+use crate::kubernetes;
 use crate::settings::Sources;
 
 pub(crate) enum Source {
@@ -21,11 +21,7 @@ impl Source {
             let source = FolderSource::start(settings.folders.clone());
             return Ok(Self::Folders(source.context("cannot read the sources")?));
         }
-        let config = Config::infer()
-            .await
-            .context("no way to the API server: no kubeconfig, and no service account of a pod")?;
-        tracing::info!(url = %config.cluster_url, "reading from the API server");
-        let client = Client::try_from(config).context("cannot speak to the API server")?;
+        let client = kubernetes::client().await?;
         let source = KubernetesSource::start(client, settings.watch_lifetime);
         Ok(Self::Kubernetes(source))
     }

@@ -30,9 +30,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that stand and wait to be served.
 pub(crate) const READY: usize = 64;
 
+#[derive(Clone)]
 pub(crate) struct TlsListener {
     pub tls: MeshTls,
     pub clock: Arc<dyn Clock>,
+    /// The network may put another address in place of a client's.
+    pub masqueraded: bool,
 }
 
 impl TlsListener {
@@ -74,6 +77,7 @@ impl TlsListener {
         config: Arc<ServerConfig>,
     ) -> impl Future<Output = Option<Connection>> + use<> {
         let (tls, clock) = (self.tls.clone(), Arc::clone(&self.clock));
+        let masqueraded = self.masqueraded;
         async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, "no TCP_NODELAY: {error}");
@@ -101,6 +105,7 @@ impl TlsListener {
                 peer: Peer {
                     identity: leaf.map(|leaf| leaf.id),
                     address: peer.ip().to_canonical(),
+                    masqueraded,
                     until,
                 },
             })

@@ -14,6 +14,8 @@ pub struct Peer {
     pub identity: Option<SpiffeId>,
     /// The address it connects from.
     pub address: IpAddr,
+    /// The network may have put that address in place of its own: it says nothing about the peer.
+    pub masqueraded: bool,
     /// When its certificate expires; a stream does not outlive it.
     pub until: Option<tokio::time::Instant>,
 }
@@ -27,6 +29,9 @@ pub struct Client {
     pub pod: PodRef,
     /// The address it connects from.
     pub address: IpAddr,
+    /// That address says nothing. A pod can then pass for another of its own namespace and service
+    /// account, which gives it the identity that it has anyway, and never for one of another account.
+    pub masqueraded: bool,
 }
 
 /// Why a stream is not served.
@@ -87,11 +92,8 @@ impl Client {
             });
         }
         let peer = self.address.to_canonical();
-        if !inbound
-            .addresses
-            .iter()
-            .any(|own| own.to_canonical() == peer)
-        {
+        let mut own = inbound.addresses.iter().map(IpAddr::to_canonical);
+        if !self.masqueraded && !own.any(|own| own == peer) {
             return Err(NotAdmitted::Address { pod, peer });
         }
         Ok(())
@@ -127,6 +129,7 @@ mod tests {
             identity: "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap(),
             pod: "shop/web-1".parse().unwrap(),
             address: "10.0.0.1".parse().unwrap(),
+            masqueraded: false,
         }
     }
 
@@ -162,6 +165,11 @@ mod tests {
         other.address = "10.0.0.2".parse().unwrap();
         let refusal = other.admit(Some(&inbound));
         assert!(matches!(refusal, Err(NotAdmitted::Address { .. })));
+        other.masqueraded = true;
+        assert_eq!(other.admit(Some(&inbound)), Ok(()));
+        other.identity = "spiffe://cluster.local/ns/shop/sa/db".parse().unwrap();
+        let refusal = other.admit(Some(&inbound));
+        assert!(matches!(refusal, Err(NotAdmitted::ServiceAccount { .. })));
 
         let mut mapped = client;
         mapped.address = "::ffff:10.0.0.1".parse().unwrap();

@@ -204,6 +204,7 @@ impl Mesh {
             identity: "spiffe://cluster.local/ns/shop/sa/app".parse().unwrap(),
             pod: name_of(Kind::Inbound, index).parse().unwrap(),
             address: address(index),
+            masqueraded: false,
         };
         self.hub
             .connect(client, 0, Arc::new(Notify::new()))

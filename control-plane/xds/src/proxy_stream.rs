@@ -49,6 +49,7 @@ pub(crate) fn open(
         shared,
         identity,
         address: peer.address,
+        masqueraded: peer.masqueraded,
         until: peer.until,
         incoming: request.into_inner(),
         wake: Arc::new(Notify::new()),
@@ -64,6 +65,7 @@ struct ProxyStream {
     shared: Arc<Shared>,
     identity: SpiffeId,
     address: IpAddr,
+    masqueraded: bool,
     until: Option<Instant>,
     incoming: Streaming<DeltaDiscoveryRequest>,
     wake: Arc<Notify>,
@@ -170,6 +172,7 @@ impl ProxyStream {
             identity: self.identity.clone(),
             pod,
             address: self.address,
+            masqueraded: self.masqueraded,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let since = now.unwrap_or_default().as_secs();

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use weft_certs::RotationPhase;
+use weft_certs::{IssuerExpiry, RotationPhase};
 
 use super::{Admin, Failure};
 
@@ -18,20 +19,17 @@ type Labels = Vec<(&'static str, String)>;
 
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Failure> {
+pub(crate) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let mut registry = Registry::with_prefix("weft_control_plane");
     streams(&admin, &mut registry);
     objects(&admin, &mut registry);
     watches(&admin, &mut registry);
     certificates(&admin, &mut registry);
     let mut text = String::new();
-    encode(&mut text, &registry).map_err(|error| {
-        Failure(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-        )
-    })?;
-    Ok(([(CONTENT_TYPE, CONTENT)], text))
+    match encode(&mut text, &registry) {
+        Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
+        Err(error) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
@@ -76,7 +74,7 @@ fn objects(admin: &Admin, registry: &mut Registry) {
             .get_or_create(&vec![("severity", severity.to_owned())])
             .set(0);
     }
-    for finding in admin.mesh.findings() {
+    for finding in admin.findings() {
         findings
             .get_or_create(&vec![("severity", finding.severity)])
             .inc();
@@ -105,7 +103,32 @@ fn watches(admin: &Admin, registry: &mut Registry) {
 }
 
 fn certificates(admin: &Admin, registry: &mut Registry) {
-    let expiry = admin.authority.expiry();
+    let issuing = u64::from(admin.authority.is_issuing());
+    let help = "Whether certificates can be issued: 0 is an alarm, nobody gets or renews one";
+    gauge(registry, "issuing", help, issuing);
+    let help = "Whether this replica is the one that writes: the CA, trust anchors, status";
+    gauge(registry, "leads", help, admin.authority.may_change().into());
+    let help = "Whether this replica has a certificate authority at hand";
+    let phase = admin.authority.phase();
+    gauge(registry, "authority_at_hand", help, phase.is_some().into());
+    if let Some(expiry) = admin.authority.expiry() {
+        issuer(&expiry, registry);
+    }
+    let phase = match phase {
+        None | Some(RotationPhase::Stable) => 0,
+        Some(RotationPhase::Announced { .. }) => 1,
+        Some(RotationPhase::Switched { .. }) => 2,
+    };
+    let help = "Root rotation: 0 none, 1 new root announced, 2 issuer switched";
+    gauge(registry, "root_rotation_phase", help, phase);
+    let (issued, refused) = admin.authority.counts();
+    let help = "Certificates issued to pods since the start";
+    gauge(registry, "certificates_issued", help, issued);
+    let help = "Requests for certificates refused since the start";
+    gauge(registry, "certificates_refused", help, refused);
+}
+
+fn issuer(expiry: &IssuerExpiry, registry: &mut Registry) {
     let help = "Time until the certificate authority's own certificate expires";
     gauge(
         registry,
@@ -115,16 +138,4 @@ fn certificates(admin: &Admin, registry: &mut Registry) {
     );
     let help = "It is time to rotate the root";
     gauge(registry, "issuer_expiry_alarm", help, expiry.alarm.into());
-    let phase = match admin.authority.phase() {
-        RotationPhase::Stable => 0,
-        RotationPhase::Announced { .. } => 1,
-        RotationPhase::Switched { .. } => 2,
-    };
-    let help = "Root rotation: 0 none, 1 new root announced, 2 issuer switched";
-    gauge(registry, "root_rotation_phase", help, phase);
-    let (issued, refused) = admin.authority.counts();
-    let help = "Certificates issued to pods since the start";
-    gauge(registry, "certificates_issued", help, issued);
-    let help = "Requests for certificates refused since the start";
-    gauge(registry, "certificates_refused", help, refused);
 }

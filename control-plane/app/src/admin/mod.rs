@@ -32,10 +32,13 @@ use serde_json::json;
 use weft_certs::{AuthorityError, RotationPhase};
 use weft_xds::{ProxyStatus, RefusedBy, Server};
 
-use crate::authority::Authority;
+use crate::authority::{Authority, ChangeError};
+use crate::findings::Finding;
+use crate::kubernetes::ca_secret::NotStored;
 use crate::mesh::Mesh;
 
 pub(crate) use listener::AdminListener;
+pub(crate) use metrics::metrics;
 
 /// What the admin interface can see and do.
 pub(crate) struct Admin {
@@ -140,8 +143,17 @@ async fn proxies(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
     Json(json!({ "epoch": epoch.to_string(), "proxies": proxies }))
 }
 
+impl Admin {
+    /// Everything that is wrong: objects, what proxies refused, the authority's state.
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = self.mesh.findings();
+        findings.extend(self.authority.findings());
+        findings
+    }
+}
+
 async fn diagnostics(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
-    Json(json!({ "diagnostics": admin.mesh.findings() }))
+    Json(json!({ "diagnostics": admin.findings() }))
 }
 
 async fn snapshot(State(admin): State<Arc<Admin>>) -> Response {
@@ -153,31 +165,40 @@ async fn rotation(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
 }
 
 async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<serde_json::Value>, Failure> {
-    match admin.authority.begin_rotation(&admin.server) {
+    match admin.authority.begin_rotation(&admin.server).await {
         Ok(entered) => {
             tracing::info!("root rotation: {entered}");
-            Ok(Json(phase(entered)))
+            Ok(Json(phase(Some(entered))))
         }
-        Err(AuthorityError::Rotation(error)) => {
-            Err(Failure(StatusCode::CONFLICT, error.to_string()))
-        }
-        Err(error) => Err(Failure(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-        )),
+        Err(error) => Err(Failure(status_of(&error), error.to_string())),
     }
 }
 
-fn phase(phase: RotationPhase) -> serde_json::Value {
+fn status_of(error: &ChangeError) -> StatusCode {
+    match error {
+        ChangeError::Supplied(_)
+        | ChangeError::Authority(AuthorityError::Rotation(_))
+        | ChangeError::Secret(NotStored::Following { .. } | NotStored::Unreadable) => {
+            StatusCode::CONFLICT
+        }
+        ChangeError::NoAuthority | ChangeError::Secret(NotStored::Request(_)) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ChangeError::Authority(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn phase(phase: Option<RotationPhase>) -> serde_json::Value {
     let unix = |time: SystemTime| {
         time.duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs()
     };
     let until = match phase {
-        RotationPhase::Stable => None,
-        RotationPhase::Announced { switch_by } => Some(unix(switch_by)),
-        RotationPhase::Switched { drop_by } => Some(unix(drop_by)),
+        None | Some(RotationPhase::Stable) => None,
+        Some(RotationPhase::Announced { switch_by }) => Some(unix(switch_by)),
+        Some(RotationPhase::Switched { drop_by }) => Some(unix(drop_by)),
     };
-    json!({ "phase": phase.to_string(), "untilAtLatest": until })
+    let name = phase.map_or_else(|| "no authority".to_owned(), |phase| phase.to_string());
+    json!({ "phase": name, "untilAtLatest": until })
 }

@@ -10,30 +10,18 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use weft_identity::PodRef;
 
+use super::bearer;
+
 /// Longest token; they have 32 random bytes in some encoding.
 const MAX_TOKEN: usize = 1024;
 
 /// The hash of a token that was shown; the token itself is not kept.
-pub(super) struct Token(String);
+pub(crate) struct Token(String);
 
 impl Token {
     /// The bearer token of a request.
     pub fn of(metadata: &MetadataMap) -> Result<Option<Self>, Status> {
-        let Some(value) = metadata.get("authorization") else {
-            return Ok(None);
-        };
-        let token = value.to_str().ok().and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        match token {
-            Some(token) if !token.is_empty() && token.len() <= MAX_TOKEN => {
-                Ok(Some(Self::hashed(token)))
-            }
-            _ => Err(Status::unauthenticated(
-                "the authorization must be of the form: Bearer TOKEN",
-            )),
-        }
+        Ok(bearer::token(metadata, MAX_TOKEN)?.map(Self::hashed))
     }
 
     fn hashed(token: &str) -> Self {
@@ -53,7 +41,7 @@ struct Record {
 }
 
 /// The folder of records: `HASH.json` of a token that was not used yet, `HASH.used` of one that was.
-pub(super) struct JoinRecords {
+pub(crate) struct JoinRecords {
     folder: PathBuf,
 }
 

@@ -1,17 +1,20 @@
 //! `CertificateService`: who proves to be a pod gets a certificate for its identity.
 //!
-//! claim → proof (join token, or the certificate of the connection) → the pod in the world, at the
-//! peer's address → CSR for exactly its identity → chain and trust anchors.
+//! claim → proof (a token at first contact, then the certificate of the connection) → the pod in the
+//! world, at the peer's address → CSR for exactly its identity → chain and trust anchors.
 
 mod address_budget;
+mod bearer;
+mod first_contact;
 mod join;
 
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 use weft_certs::{Csr, CsrError};
 use weft_identity::{PodRef, SpiffeId};
@@ -20,9 +23,13 @@ use weft_proto::ca::{IssueRequest, IssueResponse};
 use weft_xds::Peer;
 
 use crate::authority::{Authority, wire_bundle};
+use crate::kubernetes::token_review::TokenPod;
 use crate::mesh::{Mesh, PodFacts};
 use address_budget::AddressBudget;
-use join::{JoinRecords, Token};
+use first_contact::Introduction;
+
+pub(crate) use first_contact::FirstContact;
+pub(crate) use join::JoinRecords;
 
 /// Requests that are worked on at once; the others are told to come back.
 const AT_ONCE: usize = 64;
@@ -33,7 +40,7 @@ pub(crate) struct Certificates {
     authority: Arc<Authority>,
     mesh: Arc<Mesh>,
     ready: watch::Receiver<bool>,
-    records: Option<JoinRecords>,
+    first_contact: FirstContact,
     at_once: Semaphore,
     budget: AddressBudget,
 }
@@ -43,14 +50,14 @@ impl Certificates {
     pub fn new(
         authority: Arc<Authority>,
         mesh: Arc<Mesh>,
-        join_dir: Option<PathBuf>,
+        first_contact: FirstContact,
         ready: watch::Receiver<bool>,
     ) -> Self {
         Self {
             authority,
             mesh,
             ready,
-            records: join_dir.map(JoinRecords::new),
+            first_contact,
             at_once: Semaphore::new(AT_ONCE),
             budget: AddressBudget::default(),
         }
@@ -74,12 +81,11 @@ impl Certificates {
         let Ok(_permit) = self.at_once.try_acquire() else {
             return Err(Status::unavailable("busy; try again shortly"));
         };
-        let token = Token::of(request.metadata())?;
         let claim = request.get_ref();
         let pod = PodRef::new(&claim.namespace, &claim.pod)
             .map_err(|error| Status::invalid_argument(format!("the claimed pod: {error}")))?;
-        let proof = self.prove(&peer, token, &pod)?;
-        let facts = self.pod(&pod).await?;
+        let proof = self.prove(&peer, request.metadata(), &pod).await?;
+        let facts = self.pod(&pod, &proof).await?;
         let identity = self.identity(&peer, &pod, &facts)?;
         if let Proof::Certificate(presented) = &proof
             && *presented != identity
@@ -89,7 +95,9 @@ impl Certificates {
             )));
         }
         let csr = Csr::verify(&claim.csr, &identity).map_err(|error| csr_status(&error))?;
-        if let (Proof::Token(token), Some(records)) = (&proof, &self.records) {
+        if let (Proof::Token(Introduction::Join(token)), FirstContact::JoinRecords(records)) =
+            (&proof, &self.first_contact)
+        {
             records.bind(token, csr.public_key())?;
         }
         let chain = self.authority.issue_to(&pod, &csr).map_err(|error| {
@@ -106,29 +114,27 @@ impl Certificates {
         })
     }
 
-    fn prove(&self, peer: &Peer, token: Option<Token>, pod: &PodRef) -> Result<Proof, Status> {
-        match (&peer.identity, token) {
-            (Some(identity), _) => Ok(Proof::Certificate(identity.clone())),
-            (None, Some(token)) => {
-                let Some(records) = &self.records else {
-                    return Err(Status::unauthenticated(
-                        "join tokens are not accepted here (no --join-dir)",
-                    ));
-                };
-                records.check(&token, pod, self.authority.clock().now())?;
-                Ok(Proof::Token(token))
-            }
-            (None, None) => Err(Status::unauthenticated(
-                "show a certificate or a join token (authorization: Bearer TOKEN)",
-            )),
+    async fn prove(
+        &self,
+        peer: &Peer,
+        metadata: &MetadataMap,
+        pod: &PodRef,
+    ) -> Result<Proof, Status> {
+        if let Some(identity) = &peer.identity {
+            return Ok(Proof::Certificate(identity.clone()));
         }
+        let now = self.authority.clock().now();
+        let introduction = self.first_contact.prove(metadata, pod, now).await?;
+        Ok(Proof::Token(introduction))
     }
 
-    async fn pod(&self, pod: &PodRef) -> Result<PodFacts, Status> {
+    /// The pod as the world has it, once it does.
+    async fn pod(&self, pod: &PodRef, proof: &Proof) -> Result<PodFacts, Status> {
         let mut changed = self.mesh.changed();
         let appears = async {
             loop {
-                if let Some(facts) = self.mesh.pod(pod) {
+                // A pod of a StatefulSet has the name of its predecessor.
+                if let Some(facts) = self.mesh.pod(pod).filter(|facts| proof.fits(facts)) {
                     return facts;
                 }
                 if changed.changed().await.is_err() {
@@ -136,18 +142,20 @@ impl Certificates {
                 }
             }
         };
-        timeout(POD_APPEARS, appears)
-            .await
-            .map_err(|_| Status::permission_denied(format!("there is no pod {pod}")))
+        timeout(POD_APPEARS, appears).await.map_err(|_| {
+            Status::permission_denied(match self.mesh.pod(pod) {
+                None => format!("there is no pod {pod}"),
+                Some(_) => format!(
+                    "the token is for another pod than the {pod} that is there: a former one of its name, or of another service account"
+                ),
+            })
+        })
     }
 
     fn identity(&self, peer: &Peer, pod: &PodRef, facts: &PodFacts) -> Result<SpiffeId, Status> {
         let address = peer.address.to_canonical();
-        if !facts
-            .addresses
-            .iter()
-            .any(|own| own.to_canonical() == address)
-        {
+        let mut own = facts.addresses.iter().map(IpAddr::to_canonical);
+        if !peer.masqueraded && !own.any(|own| own == address) {
             return Err(Status::permission_denied(format!(
                 "the connection comes from {address}, which is no address of pod {pod}"
             )));
@@ -163,8 +171,22 @@ impl Certificates {
 
 /// How a claim was proven.
 enum Proof {
-    Token(Token),
+    Token(Introduction),
     Certificate(SpiffeId),
+}
+
+impl Proof {
+    /// Whether the pod that is there is the one that was proven to speak, as far as that is known.
+    fn fits(&self, facts: &PodFacts) -> bool {
+        match self {
+            Self::Token(Introduction::Pod(TokenPod {
+                uid,
+                service_account,
+                ..
+            })) => *facts.uid == **uid && *facts.service_account == **service_account,
+            Self::Token(Introduction::Join(_)) | Self::Certificate(_) => true,
+        }
+    }
 }
 
 fn csr_status(error: &CsrError) -> Status {

@@ -62,3 +62,13 @@ async fn a_root_rotation_goes_from_phase_to_phase_as_proxies_confirm() {
     assert_eq!(for_new_pods, bundle(&after));
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_phase_that_cannot_be_stored_is_not_entered() {
+    let running = Running::start(OBJECTS).await;
+    std::fs::remove_dir_all(running.path("state")).unwrap();
+    let (status, answer) = running.admin("POST", "/v1/rotate-root").await;
+    assert_eq!(status, 500, "{answer}");
+    assert_eq!(running.json("/v1/rotate-root").await["phase"], "stable");
+    running.stop().await;
+}
