@@ -29,9 +29,9 @@ use weft_proto::envoy::config::core::v3::Node;
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the control plane of a local mesh is.
+/// Where the control plane of a local mesh is, unless WEFT_JOINER_CONTROL_PLANE says otherwise.
 const CONTROL_PLANE: &str = "10.244.0.1:15010";
-/// Where a pod has its proxy's things.
+/// Where a pod has its proxy's things, unless WEFT_JOINER_POD says otherwise.
 const POD: &str = "/run/weft";
 /// An answer takes less.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -70,18 +70,20 @@ async fn main() -> Result<(), Fault> {
 /// A connection with the trust of the pod; with its certificate, if `proven`.
 async fn channel(proven: bool) -> Result<Channel, Fault> {
     let domain = TrustDomain::default();
-    let pem = std::fs::read_to_string(format!("{POD}/trust-bundle.pem"))?;
+    let setting = |name: &str, usual: &str| std::env::var(name).unwrap_or(usual.to_owned());
+    let pod = setting("WEFT_JOINER_POD", POD);
+    let pem = std::fs::read_to_string(format!("{pod}/trust-bundle.pem"))?;
     let trust = Arc::new(TrustStore::new(TrustBundle::from_pem(&pem, &domain)?));
     let identity = Arc::new(WorkloadIdentity::new());
     if proven {
-        let store = IdentityStore::new(Path::new(&format!("{POD}/state")));
+        let store = IdentityStore::new(Path::new(&format!("{pod}/state")));
         identity.set(store.load()?.ok_or("the pod has no certificate")?);
     }
     let clock = Arc::new(SystemClock);
     let tls = MeshTls::new(trust, identity, clock, KeyExchange::default())?;
     let connector = TlsConnector::from(tls.client_config(&[b"h2"]));
     let expected = SpiffeId::control_plane(&domain);
-    let at = CONTROL_PLANE.parse()?;
+    let at = setting("WEFT_JOINER_CONTROL_PLANE", CONTROL_PLANE).parse()?;
     let connect = tower::service_fn(move |_| {
         let (connector, name) = (connector.clone(), peer_name(&expected, at));
         async move {

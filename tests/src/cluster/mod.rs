@@ -3,6 +3,7 @@
 //! [`Kubectl`] alone, in namespaces of their own ([`Trial`]), so that any cluster will do; only
 //! what takes a program of the cluster away needs the local one ([`Local`]).
 
+mod api_server;
 mod kubectl;
 mod local;
 mod trial;
@@ -14,6 +15,7 @@ use std::sync::OnceLock;
 use anyhow::Context;
 use serde_json::Value;
 
+pub use api_server::ApiServer;
 pub use kubectl::{Fact, Kubectl, condition, until};
 pub use local::{Held, Local};
 pub use trial::{Body, Namespace, Trial, client, in_cluster};
@@ -93,7 +95,7 @@ fn start() -> anyhow::Result<()> {
             let local = Local::start()?;
             Cluster {
                 kubectl: Kubectl::new(
-                    program_folder()?.join("kubectl"),
+                    programs()?.join("kubectl"),
                     local.kubeconfig(),
                     local.dir().join("cache"),
                 ),
@@ -119,7 +121,7 @@ fn folder() -> PathBuf {
 }
 
 /// Where Kubernetes' commands are, built if need be.
-fn program_folder() -> anyhow::Result<PathBuf> {
+fn programs() -> anyhow::Result<PathBuf> {
     let output = Command::new(folder().join("binaries"))
         .stderr(std::process::Stdio::inherit())
         .output()

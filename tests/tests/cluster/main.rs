@@ -3,11 +3,12 @@
 //! needs and runs it; see `weft_tests::runner` for its flags.
 
 mod api_server;
+mod identity;
 mod platform;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [platform::tests(), api_server::tests()];
+    let tests = [platform::tests(), api_server::tests(), identity::tests()];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
 }
