@@ -63,6 +63,7 @@ endif
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test cluster --locked -- -D warnings # not among all targets: `test = false`
 	tests/scripts/deny
 
 fmt:
