@@ -4,11 +4,17 @@
 
 mod api_server;
 mod identity;
+mod injection;
 mod platform;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [platform::tests(), api_server::tests(), identity::tests()];
+    let tests = [
+        platform::tests(),
+        api_server::tests(),
+        identity::tests(),
+        injection::tests(),
+    ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
 }
