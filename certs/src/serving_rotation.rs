@@ -63,6 +63,8 @@ impl ServingRotation {
     /// A new CA could not be made.
     pub fn advance(&self, now: SystemTime) -> Result<Option<Self>, ServingError> {
         let next = match &self.next {
+            // Nothing is served any more that could be broken.
+            _ if now >= self.signing.not_after() => Self::begin(now)?,
             Some(next) if now >= next.not_before() + ANNOUNCED => Self {
                 signing: copy(next)?,
                 next: None,

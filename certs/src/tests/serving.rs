@@ -80,6 +80,16 @@ fn a_new_ca_is_known_before_it_signs_and_the_old_one_until_nothing_of_it_is_serv
 }
 
 #[test]
+fn an_expired_ca_gives_way_at_once() {
+    let rotation = ServingRotation::begin(start()).unwrap();
+    let much_later = start() + 400 * DAY;
+    assert!(rotation.issue(&[NAME.to_owned()], much_later).is_err());
+    let next = rotation.advance(much_later).unwrap().unwrap();
+    let certificate = serving(&next, much_later);
+    assert!(believed(&next.bundle_pem(), &certificate, NAME, much_later));
+}
+
+#[test]
 fn a_certificate_never_outlives_its_ca() {
     let authority = ServingAuthority::generate(start(), HOUR).unwrap();
     let names = [NAME.to_owned()];
