@@ -21,6 +21,7 @@ use crate::authority::{Authority, wire_bundle};
 use crate::certificates::{Certificates, FirstContact, JoinRecords};
 use crate::health;
 use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::webhook::replica::Webhook;
 use crate::mesh::Mesh;
 use crate::own_identity::OwnIdentity;
 use crate::root_rotation::RootRotation;
@@ -49,7 +50,8 @@ pub struct ControlPlane {
     health_addresses: Vec<SocketAddr>,
     server: Server,
     goodbye: watch::Sender<bool>,
-    grpc: JoinSet<anyhow::Result<()>>,
+    /// They end by themselves at the end.
+    servers: JoinSet<anyhow::Result<()>>,
     tasks: JoinSet<anyhow::Result<()>>,
     /// Locked as long as this runs.
     _state: Option<StateDirectory>,
@@ -108,7 +110,7 @@ impl ControlPlane {
             server: server.clone(),
             goodbye: watch::Sender::new(false),
             health_addresses: Vec::new(),
-            grpc: JoinSet::new(),
+            servers: JoinSet::new(),
             tasks: JoinSet::new(),
             _state: state,
             writers: JoinSet::new(),
@@ -128,12 +130,20 @@ impl ControlPlane {
                 .with_context(|| format!("cannot listen on {address}"))?;
             this.serve_grpc(listener, tls.clone(), &certificates)?;
         }
+        let webhook = match &this.cluster {
+            Some(cluster) => Some(cluster.webhook(&settings, authority.clock()).await?),
+            None => None,
+        };
         let admin = Arc::new(Admin {
             server: server.clone(),
             mesh: Arc::clone(&mesh),
             authority: Arc::clone(&authority),
+            webhook: webhook.as_ref().map(Webhook::health),
         });
         this.serve_http(&settings, &admin).await?;
+        if let Some(webhook) = webhook {
+            this.serve_webhook(webhook, &mesh);
+        }
         if let Some(cluster) = &this.cluster {
             let tasks = &mut this.writers;
             cluster.spawn(tasks, &authority, &mesh, &server, is_ready);
@@ -185,6 +195,16 @@ impl ControlPlane {
         Ok(())
     }
 
+    fn serve_webhook(&mut self, webhook: Webhook, mesh: &Arc<Mesh>) {
+        let mut goodbye = self.goodbye.subscribe();
+        let stop = async move {
+            // An error means that everything is being dropped anyway.
+            let _ = goodbye.wait_for(|goodbye| *goodbye).await;
+        };
+        let (writers, servers) = (&mut self.writers, &mut self.servers);
+        webhook.spawn(writers, servers, Arc::clone(mesh), stop);
+    }
+
     fn serve_grpc(
         &mut self,
         listener: TcpListener,
@@ -212,7 +232,7 @@ impl ControlPlane {
                 // An error means that everything is being dropped anyway.
                 let _ = goodbye.wait_for(|goodbye| *goodbye).await;
             });
-        self.grpc.spawn(async move { Ok(server.await?) });
+        self.servers.spawn(async move { Ok(server.await?) });
         Ok(())
     }
 
@@ -249,9 +269,9 @@ impl ControlPlane {
                 ended.context("a task of the cluster's objects panicked")??;
                 anyhow::bail!("a task of the cluster's objects ended unexpectedly");
             }
-            Some(ended) = self.grpc.join_next() => {
-                ended.context("the gRPC server panicked")??;
-                anyhow::bail!("the gRPC server ended unexpectedly");
+            Some(ended) = self.servers.join_next() => {
+                ended.context("a server of the control plane panicked")??;
+                anyhow::bail!("a server of the control plane ended unexpectedly");
             }
         }
         tracing::info!("shutting down");
@@ -261,7 +281,7 @@ impl ControlPlane {
         if let Some(cluster) = &self.cluster {
             cluster.release().await;
         }
-        let ended = async { while self.grpc.join_next().await.is_some() {} };
+        let ended = async { while self.servers.join_next().await.is_some() {} };
         if timeout(GOODBYE, ended).await.is_err() {
             tracing::warn!("connections were still open at the end");
         }

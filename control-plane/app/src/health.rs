@@ -4,7 +4,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /healthz/live` | 200 while the process serves |
-//! | `GET /healthz/ready` | 200 once every source has been read and certificates can be issued |
+//! | `GET /healthz/ready` | 200 once every source has been read, certificates can be issued, and the API server believes the webhook's |
 //! | `GET /metrics` | Prometheus metrics |
 
 use std::sync::Arc;
@@ -36,6 +36,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
             "no certificate can be issued\n",
+        );
+    }
+    if !admin.webhook_is_believed() {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the webhook's certificate is not the one that the API server is told to believe\n",
         );
     }
     (StatusCode::OK, "ready\n")

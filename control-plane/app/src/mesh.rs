@@ -1,7 +1,7 @@
 //! The world as this process knows it: batches of the source go in, get compiled and published;
 //! questions about objects are answered.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -192,6 +192,26 @@ impl Mesh {
         let labelled = labelled.map(|object| object.key.name.to_string());
         let meshed = meshed.map(|object| object.key.namespace.to_string());
         labelled.chain(meshed).collect()
+    }
+
+    /// By namespace, its annotations that begin so, where there are any.
+    pub fn namespace_annotations(
+        &self,
+        prefix: &str,
+    ) -> BTreeMap<String, BTreeMap<String, String>> {
+        let state = self.state();
+        let namespaces = state.compiler.world().of_kind(Kind::Namespace);
+        let with_annotations = namespaces.filter_map(|object| {
+            let Spec::Namespace(namespace) = &object.spec else {
+                return None;
+            };
+            let annotations = namespace.annotations.iter();
+            let ours = annotations.filter(|(key, _)| key.starts_with(prefix));
+            let ours = ours.map(|(key, value)| (key.to_string(), value.to_string()));
+            let ours: BTreeMap<String, String> = ours.collect();
+            (!ours.is_empty()).then(|| (object.key.name.to_string(), ours))
+        });
+        with_annotations.collect()
     }
 
     /// The epoch in which the object's present content was compiled. `None`: no such object.

@@ -10,9 +10,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use weft_identity::TrustDomain;
+use weft_inject::InjectSettings;
 
 pub use cluster::ClusterSettings;
 
+/// Streams and certificates.
+const GRPC_PORT: u16 = 15010;
 /// Health and metrics in a cluster.
 const HEALTH_PORT: u16 = 15014;
 
@@ -134,6 +137,17 @@ impl Run {
             [] if self.sources.kubernetes => vec![SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT))],
             given => given.to_vec(),
         }
+    }
+
+    /// What is put into pods.
+    #[must_use]
+    pub fn injection(&self) -> InjectSettings {
+        let namespace = &self.cluster.namespace;
+        self.cluster.inject.clone().unwrap_or(InjectSettings {
+            control_plane: format!("weft-control-plane.{namespace}.svc:{GRPC_PORT}"),
+            trust_domain: self.trust_domain.as_str().to_owned(),
+            ..InjectSettings::default()
+        })
     }
 }
 
@@ -280,10 +294,19 @@ mod tests {
         let Command::Run(run) = parse(&["--kubernetes"]).unwrap().command;
         assert_eq!(run.health(), ["0.0.0.0:15014".parse().unwrap()]);
         assert_eq!(run.cluster.namespace, "weft-system");
+        assert_eq!(run.injection(), InjectSettings::default());
+        let inject = InjectSettings {
+            log: "debug".to_owned(),
+            ..InjectSettings::default()
+        };
+        let json = serde_json::to_string(&inject).unwrap();
+        let Command::Run(given) = parse(&["--kubernetes", "--inject", &json]).unwrap().command;
+        assert_eq!(given.injection(), inject);
         for refused in [
             &[][..],
             &["--kubernetes", "--state", "s"],
             &["--kubernetes", "--join-dir", "j"],
+            &["--kubernetes", "--inject", "{}"],
             &["--kubernetes", "--lease-duration", "2s"],
             &["--kubernetes", "--lease-duration", "3500ms"],
         ] {

@@ -131,7 +131,8 @@ impl Default for Values {
             },
             control_plane: ControlPlane {
                 replicas: 3,
-                log: "info".to_owned(),
+                // The client of the API server would tell of each attempt during an outage.
+                log: "info,kube_client=off".to_owned(),
                 leaf_lifetime: "24h".to_owned(),
                 root_lifetime: "87600h".to_owned(),
                 cpu_request: "100m".to_owned(),

@@ -77,7 +77,8 @@ impl Setting {
         let log = std::fs::File::create(self.api.dir().join(format!("{name}.log")))?;
         let process = Command::new(program("weft-control-plane")?)
             .args(["run", "--kubernetes", "--lease-duration=4s", "--pod", name])
-            .args(["--health=127.0.0.1:0", &format!("--listen={address}")])
+            .args(["--health=127.0.0.1:0", "--webhook=127.0.0.1:0"])
+            .arg(format!("--listen={address}"))
             .arg(format!("--admin=unix:{}", admin.display()))
             .env("KUBECONFIG", self.api.kubectl().kubeconfig())
             .stdin(Stdio::null())

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -25,6 +26,7 @@ pub(crate) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     objects(&admin, &mut registry);
     watches(&admin, &mut registry);
     certificates(&admin, &mut registry);
+    injections(&admin, &mut registry);
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
@@ -126,6 +128,23 @@ fn certificates(admin: &Admin, registry: &mut Registry) {
     gauge(registry, "certificates_issued", help, issued);
     let help = "Requests for certificates refused since the start";
     gauge(registry, "certificates_refused", help, refused);
+}
+
+/// The webhook; without a cluster there is none.
+fn injections(admin: &Admin, registry: &mut Registry) {
+    let Some(webhook) = &admin.webhook else {
+        return;
+    };
+    let pods = Family::<Labels, Counter>::default();
+    for (outcome, count) in webhook.injector.counts() {
+        let labels = vec![("outcome", outcome.to_owned())];
+        pods.get_or_create(&labels).inc_by(count);
+    }
+    let help = "New pods that the API server asked about, by outcome";
+    registry.register("injections", help, pods);
+    let help = "Whether the API server would believe the webhook's certificate";
+    let believed = admin.webhook_is_believed();
+    gauge(registry, "webhook_believed", help, believed.into());
 }
 
 fn issuer(expiry: &IssuerExpiry, registry: &mut Registry) {

@@ -35,6 +35,7 @@ use weft_xds::{ProxyStatus, RefusedBy, Server};
 use crate::authority::{Authority, ChangeError};
 use crate::findings::Finding;
 use crate::kubernetes::ca_secret::NotStored;
+use crate::kubernetes::webhook::replica::WebhookHealth;
 use crate::mesh::Mesh;
 
 pub(crate) use listener::AdminListener;
@@ -45,6 +46,8 @@ pub(crate) struct Admin {
     pub server: Server,
     pub mesh: Arc<Mesh>,
     pub authority: Arc<Authority>,
+    /// In a cluster.
+    pub webhook: Option<WebhookHealth>,
 }
 
 /// All routes.
@@ -144,6 +147,12 @@ async fn proxies(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
 }
 
 impl Admin {
+    /// Whether calls of the API server would not fail here for the certificate.
+    pub fn webhook_is_believed(&self) -> bool {
+        let webhook = self.webhook.as_ref();
+        webhook.is_none_or(|webhook| webhook.believed.borrow().is_good())
+    }
+
     /// Everything that is wrong: objects, what proxies refused, the authority's state.
     fn findings(&self) -> Vec<Finding> {
         let mut findings = self.mesh.findings();

@@ -11,9 +11,16 @@ use kube::Resource;
 use kube::api::{Api, WatchEvent, WatchParams};
 use rand::Rng;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
+use super::Outage;
+use super::lease::Leadership;
+
+/// How often to look without being told to.
+const TICK: Duration = Duration::from_secs(30);
+/// As [`TICK`], while something is amiss.
+const IMPATIENT: Duration = Duration::from_secs(1);
 /// The server ends a watch after this many seconds.
 const WATCH_SECONDS: u32 = 290;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -48,5 +55,37 @@ where
         let jitter = rand::rng().random_range(0.75..1.25);
         sleep(pause.mul_f64(jitter)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Something that is kept as it should be.
+pub(crate) trait Reconcile {
+    /// What it is, for the log.
+    const WHAT: &'static str;
+
+    /// Looks, and does what is to be done. Whether all is as it should be then.
+    fn reconcile(&self) -> impl Future<Output = anyhow::Result<bool>> + Send;
+}
+
+/// Reconciles whenever `changed` says so, this replica begins or ceases to lead, and now and
+/// then anyway, for ever.
+pub(crate) async fn follow<R: Reconcile>(
+    kept: &R,
+    changed: &Notify,
+    mut leadership: watch::Receiver<Leadership>,
+) {
+    let mut outage = Outage::default();
+    loop {
+        let led = leadership.borrow_and_update().leads();
+        let reconciled = kept.reconcile().await;
+        outage.note(R::WHAT, &reconciled);
+        let settled = reconciled.unwrap_or(false);
+        let pause = if settled { TICK } else { IMPATIENT };
+        tokio::select! {
+            () = changed.notified() => {}
+            // An error means that everything is being dropped.
+            _ = leadership.wait_for(|leadership| leadership.leads() != led) => {}
+            () = sleep(pause) => {}
+        }
     }
 }

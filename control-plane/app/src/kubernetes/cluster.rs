@@ -16,10 +16,11 @@ use super::ca_secret::CaSecret;
 use super::lease::LeaderLease;
 use super::token_review::TokenReviewer;
 use super::trust_config_map::TrustConfigMaps;
+use super::webhook::replica::Webhook;
 use crate::authority::Authority;
 use crate::certificates::FirstContact;
 use crate::mesh::Mesh;
-use crate::settings::ClusterSettings;
+use crate::settings::{ClusterSettings, Run};
 
 /// For giving the Lease away at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -60,6 +61,18 @@ impl Cluster {
     /// How new pods prove which one they are.
     pub fn first_contact(&self) -> FirstContact {
         FirstContact::TokenReview(TokenReviewer::new(self.client.clone()))
+    }
+
+    /// The webhook at its address.
+    pub async fn webhook(&self, settings: &Run, clock: &Arc<dyn Clock>) -> anyhow::Result<Webhook> {
+        Webhook::bind(
+            settings.cluster.webhook,
+            settings.injection(),
+            (self.client.clone(), &self.namespace),
+            self.lease.leadership(),
+            Arc::clone(clock),
+        )
+        .await
     }
 
     /// Begins to take part. `ready` becomes true once every source has listed.

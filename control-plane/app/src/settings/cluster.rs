@@ -1,8 +1,10 @@
 //! What is the control plane's own in a cluster.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use weft_inject::InjectSettings;
 
 use super::duration;
 
@@ -11,7 +13,7 @@ use super::duration;
 #[command(next_help_heading = "In a cluster (--kubernetes)")]
 pub struct ClusterSettings {
     /// The namespace of the control plane and of what it keeps: Secret `weft-ca`, Lease
-    /// `weft-leader`, ConfigMap `weft-trust`.
+    /// `weft-leader`, ConfigMap `weft-trust`, Secret `weft-webhook`.
     #[arg(
         long,
         value_name = "NAME",
@@ -39,6 +41,25 @@ pub struct ClusterSettings {
     /// with the identity that both have; for none of another account.
     #[arg(long, env = "WEFT_NO_ADDRESS_CHECK")]
     pub no_address_check: bool,
+
+    /// Address of the admission webhook (HTTPS), which the API server calls by the Service
+    /// `weft-control-plane`.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:15017",
+        env = "WEFT_WEBHOOK"
+    )]
+    pub webhook: SocketAddr,
+
+    /// What the webhook puts into pods, as JSON; `weft install` writes it. Without it, what an
+    /// installation without further settings has.
+    #[arg(long, value_name = "JSON", value_parser = inject_settings, env = "WEFT_INJECT")]
+    pub inject: Option<InjectSettings>,
+}
+
+fn inject_settings(text: &str) -> Result<InjectSettings, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// A Lease counts in seconds, and a term must have room for its margins.

@@ -33,15 +33,19 @@ pub fn dns_names(service: &str, namespace: &str) -> Vec<String> {
     vec![format!("{short}.cluster.local"), short]
 }
 
-/// Keeps `serving` current until nobody sends or reads any more.
+/// Keeps `serving` current from the first CA on, until nobody sends or reads any more.
 pub async fn keep_current(
-    mut rotation: watch::Receiver<Arc<ServingRotation>>,
+    mut rotation: watch::Receiver<Option<Arc<ServingRotation>>>,
     names: Vec<String>,
     clock: Arc<dyn Clock>,
     serving: watch::Sender<Option<Arc<CertifiedKey>>>,
 ) {
     loop {
-        let signing = Arc::clone(&rotation.borrow_and_update());
+        let signing = match rotation.wait_for(Option::is_some).await {
+            Ok(found) => found.clone(),
+            Err(_) => return,
+        };
+        let Some(signing) = signing else { continue };
         let issued = signing.issue(&names, clock.now());
         let schedule = match issued {
             Ok(certificate) => {
@@ -68,7 +72,8 @@ pub async fn keep_current(
         };
         let another_signs = async {
             while rotation.changed().await.is_ok() {
-                if !rotation.borrow().signs_as(&signing) {
+                let now = rotation.borrow();
+                if now.as_ref().is_some_and(|now| !now.signs_as(&signing)) {
                     return true;
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,6 +34,15 @@ pub struct Injector {
     pub settings: InjectSettings,
     /// What namespaces say about their pods.
     pub namespaces: watch::Receiver<NamespaceAnnotations>,
+    counts: Counts,
+}
+
+/// How many pods were decided on in each way.
+#[derive(Debug, Default)]
+struct Counts {
+    injected: AtomicU64,
+    not_wanted: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// The body is no AdmissionReview.
@@ -71,6 +81,31 @@ struct GroupVersionKind {
 }
 
 impl Injector {
+    /// One that has not decided anything yet.
+    #[must_use]
+    pub fn new(
+        settings: InjectSettings,
+        namespaces: watch::Receiver<NamespaceAnnotations>,
+    ) -> Self {
+        Self {
+            settings,
+            namespaces,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Pods by outcome since the start.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 3] {
+        let counts = &self.counts;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [
+            ("injected", load(&counts.injected)),
+            ("not_wanted", load(&counts.not_wanted)),
+            ("refused", load(&counts.refused)),
+        ]
+    }
+
     /// The answer to a review.
     ///
     /// # Errors
@@ -97,6 +132,7 @@ impl Injector {
         let whose = PodName(request);
         match inject(pod, &namespace, &self.settings) {
             Outcome::Injected(injected) => {
+                self.counts.injected.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(pod = %whose, operations = injected.patch.len(), "injected");
                 let mut response = json!({"allowed": true});
                 if !injected.patch.is_empty() {
@@ -107,12 +143,14 @@ impl Injector {
                 warn(response, injected.warnings)
             }
             Outcome::NotWanted { reason, warn: told } => {
+                self.counts.not_wanted.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(pod = %whose, reason, "not injected");
                 let warning = format!("this pod gets no Weft proxy: {reason}");
                 let warnings = if told { vec![warning] } else { Vec::new() };
                 warn(json!({"allowed": true}), warnings)
             }
             Outcome::Refused(refusal) => {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(pod = %whose, %refusal, "refused");
                 denied(403, &refusal.to_string())
             }

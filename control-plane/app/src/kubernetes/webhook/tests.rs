@@ -28,10 +28,10 @@ const NAME: &str = "weft-control-plane.weft-system.svc";
 fn injector() -> Injector {
     let annotations = BTreeMap::from([(LOG.to_owned(), "debug".to_owned())]);
     let namespaces = BTreeMap::from([("shop".to_owned(), annotations)]);
-    Injector {
-        settings: InjectSettings::default(),
-        namespaces: watch::channel(Arc::new(namespaces)).1,
-    }
+    Injector::new(
+        InjectSettings::default(),
+        watch::channel(Arc::new(namespaces)).1,
+    )
 }
 
 fn review(pod: Value) -> Value {
@@ -174,7 +174,7 @@ fn roots(rotation: &ServingRotation) -> Arc<RootCertStore> {
 async fn only_a_review_over_tls_gets_an_answer_and_a_new_ca_needs_no_restart() {
     let begin = || Arc::new(ServingRotation::begin(SystemClock.now()).unwrap());
     let first = begin();
-    let (authority, rotation) = watch::channel(Arc::clone(&first));
+    let (authority, rotation) = watch::channel(Some(Arc::clone(&first)));
     let (certificate, mut serving) = watch::channel(None);
     let names = dns_names("weft-control-plane", "weft-system");
     let keeper = tokio::spawn(keep_current(
@@ -224,7 +224,7 @@ async fn only_a_review_over_tls_gets_an_answer_and_a_new_ca_needs_no_restart() {
     // Another CA: whoever has its bundle is served, whoever has the old one is not.
     let before = serving.borrow_and_update().clone();
     let second = begin();
-    authority.send_replace(Arc::clone(&second));
+    authority.send_replace(Some(Arc::clone(&second)));
     serving.changed().await.unwrap();
     assert!(!Arc::ptr_eq(
         &before.unwrap(),
@@ -247,7 +247,7 @@ async fn only_a_review_over_tls_gets_an_answer_and_a_new_ca_needs_no_restart() {
 async fn a_certificate_is_replaced_at_two_thirds_of_its_life() {
     let clock = ManualClock::new(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     let rotation = Arc::new(ServingRotation::begin(clock.now()).unwrap());
-    let (_authority, rotation) = watch::channel(rotation);
+    let (_authority, rotation) = watch::channel(Some(rotation));
     let (certificate, mut serving) = watch::channel(None);
     let names = dns_names("weft-control-plane", "weft-system");
     let keeper = tokio::spawn(keep_current(
