@@ -3,7 +3,7 @@
 //!
 //! `weft-echo [--http PORT] [--echo PORT] [--greet PORT]`; `POD` and `VERSION` come from the
 //! environment. Paths: `/status/N` answers N, `/delay/MS` waits, `/bytes/N` sends N bytes, `/flaky/N`
-//! refuses all but every Nth request with 503.
+//! refuses all but every Nth request with 503. gRPC's health service says SERVING.
 
 use std::convert::Infallible;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,6 +24,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// As gRPC probes ask.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 struct Echo {
     pod: String,
@@ -89,7 +94,12 @@ async fn http(stream: TcpStream, peer: SocketAddr, echo: Arc<Echo>) -> Result<()
     }
     let service = service_fn(move |request| {
         let echo = echo.clone();
-        async move { Ok::<_, Infallible>(answer(request, peer, &echo).await) }
+        async move {
+            Ok::<_, Infallible>(match request.uri().path() {
+                HEALTH => serving(),
+                _ => answer(request, peer, &echo).await.map(Full::boxed),
+            })
+        }
     });
     let io = TokioIo::new(stream);
     if &start == b"PRI" {
@@ -100,6 +110,20 @@ async fn http(stream: TcpStream, peer: SocketAddr, echo: Arc<Echo>) -> Result<()
         server.serve_connection(io, service).with_upgrades().await?;
     }
     Ok(())
+}
+
+/// One message, `status: SERVING`.
+fn serving() -> Response<BoxBody<Bytes, Infallible>> {
+    let message = Full::from(&[0, 0, 0, 0, 2, 0x08, 1][..]);
+    let mut ok = HeaderMap::new();
+    ok.insert("grpc-status", HeaderValue::from_static("0"));
+    let body = message
+        .with_trailers(std::future::ready(Some(Ok(ok))))
+        .boxed();
+    let mut response = Response::new(body);
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, grpc);
+    response
 }
 
 async fn answer(

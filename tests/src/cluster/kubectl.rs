@@ -234,6 +234,16 @@ impl Kubectl {
     }
 }
 
+/// A container's entry in the status of a pod, be it an init container's; null if there is none.
+pub fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    let lists = ["initContainerStatuses", "containerStatuses"];
+    let lists = lists
+        .iter()
+        .filter_map(|list| pod["status"][list].as_array());
+    let found = lists.flatten().find(|one| one["name"] == name);
+    found.unwrap_or(&Value::Null)
+}
+
 /// A condition of an object's status.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     let conditions = object["status"]["conditions"].as_array()?;

@@ -6,6 +6,7 @@
 mod api_server;
 mod kubectl;
 mod local;
+mod mesh;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use anyhow::Context;
 use serde_json::Value;
 
 pub use api_server::ApiServer;
-pub use kubectl::{Fact, Kubectl, condition, until};
+pub use kubectl::{Fact, Kubectl, condition, container, until};
 pub use local::{Held, Local};
+pub use mesh::{Mesh, weft};
 pub use trial::{Body, Namespace, Trial, client, in_cluster};
 
 use crate::artifacts::artifacts;

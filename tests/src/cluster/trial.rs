@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use weft_local::Output;
 
-use super::{Cluster, Fact, Kubectl, TOOLS, until};
+use super::{Cluster, Fact, Kubectl, Mesh, TOOLS, until};
 use crate::artifacts::artifacts;
 use crate::runner::{Outcome, bounded};
 
@@ -124,6 +124,26 @@ impl Trial {
         Ok(namespace)
     }
 
+    /// The mesh, which is installed for the first test that asks.
+    pub async fn mesh(&self) -> anyhow::Result<&'static Mesh> {
+        Mesh::install(self.cluster.kubectl()).await
+    }
+
+    /// Makes a namespace that is in the mesh.
+    pub async fn meshed(&self, purpose: &str) -> anyhow::Result<Namespace> {
+        self.mesh().await?;
+        let namespace = self
+            .namespace(purpose, &[("mesh.weft.dev/inject", "enabled")])
+            .await?;
+        // Pods wait for them, and a kubelet that has looked in vain looks again ever more seldom.
+        until("the namespace has the trust anchors", async || {
+            let anchors = namespace.find("configmap", "weft-trust").await?;
+            Ok(Fact::when(anchors.is_some(), "it has none"))
+        })
+        .await?;
+        Ok(namespace)
+    }
+
     fn list(&self) -> std::sync::MutexGuard<'_, Vec<Namespace>> {
         self.namespaces
             .lock()
@@ -137,21 +157,10 @@ impl Trial {
         keep(kubectl, &dir.join("nodes.txt"), &["describe", "nodes"]).await?;
         let namespaces = self.list().clone();
         for namespace in &namespaces {
-            let dir = dir.join(&namespace.name);
-            std::fs::create_dir_all(&dir)?;
-            let all = "all,endpointslices,configmaps,serviceaccounts";
-            keep(
-                namespace,
-                &dir.join("objects.yaml"),
-                &["get", all, "-o", "yaml"],
-            )
-            .await?;
-            keep(namespace, &dir.join("pods.txt"), &["describe", "pods"]).await?;
-            let events = ["get", "events", "--sort-by=.lastTimestamp"];
-            keep(namespace, &dir.join("events.txt"), &events).await?;
-            for pod in namespace.list("pods", "").await? {
-                keep_logs(namespace, &dir, &pod).await?;
-            }
+            keep_namespace(namespace, &dir.join(&namespace.name)).await?;
+        }
+        if let Some(system) = Mesh::found(kubectl).await? {
+            keep_namespace(&system, &dir.join("weft-system")).await?;
         }
         Ok(dir)
     }
@@ -175,6 +184,21 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+/// Keeps what there is in a namespace.
+async fn keep_namespace(kubectl: &Kubectl, dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let all = "all,endpointslices,configmaps,serviceaccounts";
+    let args = ["get", all, "-o", "yaml"];
+    keep(kubectl, &dir.join("objects.yaml"), &args).await?;
+    keep(kubectl, &dir.join("pods.txt"), &["describe", "pods"]).await?;
+    let events = ["get", "events", "--sort-by=.lastTimestamp"];
+    keep(kubectl, &dir.join("events.txt"), &events).await?;
+    for pod in kubectl.list("pods", "").await? {
+        keep_logs(kubectl, dir, &pod).await?;
+    }
+    Ok(())
 }
 
 async fn keep_logs(kubectl: &Kubectl, dir: &Path, pod: &Value) -> anyhow::Result<()> {

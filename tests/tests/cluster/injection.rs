@@ -1,18 +1,14 @@
 //! What `weft inject` and `weft install` print, before a real API server and a real kubelet.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::SystemTime;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 use weft_certs::{AuthoritySettings, CertificateAuthority};
 use weft_identity::TrustDomain;
-use weft_tests::cluster::{Fact, Namespace, Trial, until};
+use weft_tests::cluster::{Fact, Namespace, Trial, container, until, weft};
 use weft_tests::cluster_test;
-use weft_tests::fixture::program;
 use weft_tests::runner::Test;
 
 /// The tests of this file.
@@ -22,25 +18,6 @@ pub fn tests() -> Vec<Test> {
         cluster_test!(an_application_does_not_start_before_its_proxy),
         cluster_test!(init_refuses_the_network_of_a_node),
     ]
-}
-
-/// `weft`, as it was built beside this test.
-async fn weft(args: &[&str], input: &str) -> anyhow::Result<String> {
-    let mut child = Command::new(program("weft")?)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    let output = tokio::join!(child.wait_with_output(), async move {
-        let _ = stdin.write_all(input.as_bytes()).await;
-    });
-    let output = output.0?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "weft {args:?}: {said}");
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 async fn dry_run(ns: &Namespace, yaml: &str) -> anyhow::Result<()> {
@@ -113,15 +90,6 @@ spec:
         readinessProbe: {httpGet: {path: /, port: http}}
 ";
 
-/// A container's entry in the status of a pod.
-fn status<'a>(pod: &'a Value, list: &str, name: &str) -> &'a Value {
-    let statuses = pod["status"][list].as_array();
-    let mut statuses = statuses.into_iter().flatten();
-    statuses
-        .find(|one| one["name"] == name)
-        .unwrap_or(&Value::Null)
-}
-
 /// Roots of a mesh that nobody runs.
 fn roots() -> anyhow::Result<String> {
     let state = tempfile::tempdir()?;
@@ -132,7 +100,7 @@ fn roots() -> anyhow::Result<String> {
 
 async fn an_application_does_not_start_before_its_proxy(trial: &Trial) -> anyhow::Result<()> {
     let ns = trial.namespace("waiting", &[]).await?;
-    // There is no control plane: the proxy has no certificate, and is never ready.
+    // Of a mesh that has no control plane: the proxy has no certificate, and is never ready.
     let trust = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -140,7 +108,8 @@ async fn an_application_does_not_start_before_its_proxy(trial: &Trial) -> anyhow
         "data": {"bundle.pem": roots()?},
     });
     ns.apply(&trust.to_string()).await?;
-    ns.apply(&weft(&["inject", "-f", "-"], WEB).await?).await?;
+    let elsewhere = ["inject", "--set", "namespace=nowhere", "-f", "-"];
+    ns.apply(&weft(&elsewhere, WEB).await?).await?;
     let pod = until(
         "the pod's traffic is led to a proxy that runs",
         async || {
@@ -148,8 +117,8 @@ async fn an_application_does_not_start_before_its_proxy(trial: &Trial) -> anyhow
             let [pod] = &pods[..] else {
                 return Ok(Fact::NotYet(format!("{} pods", pods.len())));
             };
-            let init = status(pod, "initContainerStatuses", "weft-init");
-            let proxy = status(pod, "initContainerStatuses", "weft-proxy");
+            let init = container(pod, "weft-init");
+            let proxy = container(pod, "weft-proxy");
             let runs = init["state"]["terminated"]["exitCode"] == 0
                 && proxy["state"]["running"].is_object();
             Ok(match runs {
@@ -159,11 +128,8 @@ async fn an_application_does_not_start_before_its_proxy(trial: &Trial) -> anyhow
         },
     )
     .await?;
-    assert_ne!(
-        status(&pod, "initContainerStatuses", "weft-proxy")["started"],
-        true
-    );
-    let web = status(&pod, "containerStatuses", "web");
+    assert_ne!(container(&pod, "weft-proxy")["started"], true);
+    let web = container(&pod, "web");
     assert_eq!(
         web["state"]["waiting"]["reason"], "PodInitializing",
         "{web}"
@@ -178,12 +144,8 @@ async fn an_application_does_not_start_before_its_proxy(trial: &Trial) -> anyhow
     })
     .await?;
     // What it was given could be used: it is alone in want of a control plane.
-    let proxy = status(
-        &ns.object("pod", name).await?,
-        "initContainerStatuses",
-        "weft-proxy",
-    )
-    .clone();
+    let pod = ns.object("pod", name).await?;
+    let proxy = container(&pod, "weft-proxy");
     assert_eq!(proxy["restartCount"], 0, "{proxy}");
     Ok(())
 }
@@ -206,7 +168,7 @@ async fn init_refuses_the_network_of_a_node(trial: &Trial) -> anyhow::Result<()>
     ns.apply(&pod.to_string()).await?;
     let ended = until("init ends", async || {
         let pod = ns.object("pod", "init").await?;
-        let ended = status(&pod, "containerStatuses", "weft-init")["state"]["terminated"].clone();
+        let ended = container(&pod, "weft-init")["state"]["terminated"].clone();
         Ok(match ended.is_object() {
             true => Fact::Is(ended),
             false => Fact::NotYet(pod["status"].to_string()),

@@ -5,6 +5,7 @@
 mod api_server;
 mod identity;
 mod injection;
+mod mesh;
 mod platform;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         api_server::tests(),
         identity::tests(),
         injection::tests(),
+        mesh::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
 }

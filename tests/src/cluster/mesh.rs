@@ -1,0 +1,102 @@
+//! Weft in the cluster, installed as people do it, once per suite and for the tests that ask for it.
+
+use std::process::Stdio;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use super::{Fact, Kubectl, until};
+use crate::fixture::program;
+
+/// Where the control plane is.
+const NAMESPACE: &str = "weft-system";
+/// Its Deployment.
+const CONTROL_PLANE: &str = "weft-control-plane";
+/// One replica takes the memory of one.
+const CHOSEN: [&str; 3] = ["install", "--set", "controlPlane.replicas=1"];
+
+static MESH: OnceCell<Mesh> = OnceCell::const_new();
+
+/// A mesh that is installed.
+#[derive(Debug)]
+pub struct Mesh {
+    /// The cluster, in the control plane's namespace.
+    pub system: Kubectl,
+}
+
+impl Mesh {
+    /// Installs it unless a test has done so already.
+    pub(super) async fn install(kubectl: &Kubectl) -> anyhow::Result<&'static Self> {
+        MESH.get_or_try_init(async || Self::new(kubectl).await)
+            .await
+    }
+
+    /// The control plane's namespace, if a test has installed it or tried to.
+    pub(super) async fn found(kubectl: &Kubectl) -> anyhow::Result<Option<Kubectl>> {
+        let namespace = kubectl.find("namespace", NAMESPACE).await?;
+        Ok(namespace.map(|_| kubectl.in_namespace(NAMESPACE)))
+    }
+
+    /// `weft install | kubectl apply -f -`
+    async fn new(kubectl: &Kubectl) -> anyhow::Result<Self> {
+        let manifests = weft(&CHOSEN, "").await?;
+        let applied = kubectl.run(&["apply", "-f", "-"], &manifests).await?;
+        anyhow::ensure!(applied.code == 0, "kubectl apply: {}", applied.err());
+        let this = Self {
+            system: kubectl.in_namespace(NAMESPACE),
+        };
+        this.serves().await?;
+        Ok(this)
+    }
+
+    /// Waits until the control plane is ready and the API server believes its webhook.
+    pub async fn serves(&self) -> anyhow::Result<()> {
+        self.system.rolled_out(CONTROL_PLANE).await?;
+        until("the webhook's bundle is written", async || {
+            let kind = "mutatingwebhookconfiguration";
+            let configuration = self.system.object(kind, "weft-injector").await?;
+            let webhooks = configuration["webhooks"].as_array();
+            let mut webhooks = webhooks.into_iter().flatten();
+            let written = webhooks.all(|one| one["clientConfig"]["caBundle"].is_string());
+            Ok(Fact::when(written, &configuration))
+        })
+        .await
+    }
+
+    /// How many replicas the control plane is to have; waits until none is left over.
+    pub async fn scale(&self, replicas: u32) -> anyhow::Result<()> {
+        let deployment = format!("deployment/{CONTROL_PLANE}");
+        let wanted = format!("--replicas={replicas}");
+        self.system.text(&["scale", &deployment, &wanted]).await?;
+        until("the control plane is scaled", async || {
+            let labels = format!("app.kubernetes.io/name={CONTROL_PLANE}");
+            let pods = self.system.list("pods", &labels).await?;
+            let count = usize::try_from(replicas)?;
+            Ok(Fact::when(pods.len() == count, Value::from(pods)))
+        })
+        .await
+    }
+}
+
+/// `weft`, as it was built beside this suite: what it prints.
+pub async fn weft(args: &[&str], input: &str) -> anyhow::Result<String> {
+    let mut child = Command::new(program("weft")?)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    let output = tokio::join!(child.wait_with_output(), async move {
+        // Not every command reads its input to the end.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    });
+    let output = output.0?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "weft {args:?}: {said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
