@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::folder;
+use super::{Fact, folder, until};
 use crate::artifacts::artifacts;
 use crate::fixture::bin_dir;
 
@@ -83,13 +83,19 @@ impl Local {
     }
 
     /// Kills a program of a node (`kube-apiserver`, `kubelet`, `etcd` ...) and keeps it down until
-    /// the guard is dropped, when it starts again as it was.
-    pub fn hold(&self, node: u8, program: &str) -> anyhow::Result<Held> {
+    /// the guard is dropped, when it starts again as it was. Returns when it is down.
+    pub async fn hold(&self, node: u8, program: &str) -> anyhow::Result<Held> {
         let file = self.dir.join(format!("hold/node{node}.{program}"));
         let pid = pid(&file, program)?;
         std::fs::write(&file, "")?;
         let held = Held { file };
+        let down = held.file.with_added_extension("down");
         kill_process(pid, Signal::KILL)?;
+        // The guard must not go before its keeper has seen it: the end would be taken for the program's own.
+        until("the program is kept down", async || {
+            Ok(Fact::when(down.exists(), format!("no {}", down.display())))
+        })
+        .await?;
         Ok(held)
     }
 }

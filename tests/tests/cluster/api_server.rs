@@ -169,7 +169,7 @@ async fn traffic_goes_on_without_the_api_server(trial: &Trial) -> anyhow::Result
         Ok(Fact::when(good().await? > 0, "not yet"))
     })
     .await?;
-    let held = trial.cluster.local()?.hold(1, "kube-apiserver")?;
+    let held = trial.cluster.local()?.hold(1, "kube-apiserver").await?;
     until("the API server is gone", async || {
         let answer = ns.run(&["get", "--raw", "/readyz"], "").await?;
         Ok(Fact::when(answer.code != 0, answer.out()))
