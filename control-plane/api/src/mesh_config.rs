@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::peer_authentication::MutualTls;
-use crate::status::PolicyStatus;
+use crate::status::MeshConfigStatus;
 
 /// What holds for the whole mesh. There is one, named `default`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -15,7 +15,7 @@ use crate::status::PolicyStatus;
     version = "v1alpha1",
     kind = "MeshConfig",
     plural = "meshconfigs",
-    status = "PolicyStatus",
+    status = "MeshConfigStatus",
     derive = "PartialEq",
     derive = "Default",
     category = "weft",

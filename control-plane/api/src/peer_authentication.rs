@@ -28,7 +28,7 @@ use crate::target::WorkloadSelector;
     category = "weft",
     doc = "Says whether workloads take connections that are not mutual TLS of the mesh.",
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mtls.mode"}"#,
-    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.ancestors[*].conditions[?(@.type==\"Accepted\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(validation = Rule::new("has(self.mtls) || has(self.portLevelMtls)").message("one of mtls and portLevelMtls must be given"))]
