@@ -17,7 +17,7 @@ use crate::index::{Index, name_of};
 use crate::mesh_config::{self, Settings};
 use crate::peer_authentication;
 use crate::resource::Workload;
-use crate::route::{self, CompiledRoute};
+use crate::route::{self, CompiledRoute, RouteStanding};
 use crate::service;
 use crate::sharded::Sharded;
 use crate::snapshot::{Name, ResourceKey, ServiceViews, Snapshot};
@@ -101,6 +101,12 @@ impl Compiler {
     #[must_use]
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         self.ledger.all()
+    }
+
+    /// What of a route is in force. `None`: there is no such route.
+    #[must_use]
+    pub fn standing(&self, route: &ObjectKey) -> Option<RouteStanding> {
+        RouteStanding::of(&self.index, self.routes.get(route)?)
     }
 
     /// Takes changes of the world in and recompiles what they affect.

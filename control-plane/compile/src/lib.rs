@@ -30,4 +30,5 @@ mod workload;
 
 pub use compiler::{Compiler, Delta, compile};
 pub use mesh_config::Settings;
+pub use route::RouteStanding;
 pub use snapshot::{ResourceKey, Snapshot};

@@ -7,6 +7,7 @@
 //! - `wire`, `decode`, `projection`: JSON → the model, object by object, skipping what nobody
 //!   reads. `interner`: equal texts once.
 //! - `collection`: everything together; what is news. `definitions`: which custom resources exist.
+//! - `shown`: the status that objects have, for who writes it.
 //! - `follower`: the task that owns it all. `health`: how the watches are doing.
 //!
 //! No full object is kept: of a pod there is what [`weft_model::Pod`] says.
@@ -19,6 +20,7 @@ mod health;
 mod interner;
 mod projection;
 mod resource;
+mod shown;
 mod watch;
 mod wire;
 
@@ -43,6 +45,7 @@ use resource::Resource;
 
 pub use collection::Revision;
 pub use health::{Health, Watched};
+pub use shown::{Shown, Status};
 
 /// How many batches may wait for their reader; further changes wait at the watches.
 const BATCHES_AHEAD: usize = 8;
@@ -55,6 +58,7 @@ pub struct KubernetesSource {
     batches: mpsc::Receiver<Batch>,
     observer: Observer,
     health: Health,
+    shown: Shown,
     _follower: JoinSet<()>,
 }
 
@@ -71,12 +75,14 @@ impl KubernetesSource {
         let (ask, questions) = mpsc::channel(QUESTIONS_AHEAD);
         let health = Health::default();
         let follower = Follower::new(client, watch_lifetime, health.clone(), hand_out, questions);
+        let shown = follower.shown();
         let mut task = JoinSet::new();
         task.spawn(follower.run());
         Self {
             batches,
             observer: Observer(ask),
             health,
+            shown,
             _follower: task,
         }
     }
@@ -89,6 +95,11 @@ impl KubernetesSource {
     /// A handle by which others wait for a state of an object.
     pub fn observer(&self) -> Observer {
         self.observer.clone()
+    }
+
+    /// The status that objects show.
+    pub fn shown(&self) -> Shown {
+        self.shown.clone()
     }
 
     /// How the watches are doing.

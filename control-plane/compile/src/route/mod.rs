@@ -11,6 +11,7 @@ mod http;
 mod parents;
 mod path;
 mod precedence;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use weft_model::{
 pub(crate) use self::filters::is_token;
 pub(crate) use self::parents::Attachment;
 pub(crate) use self::precedence::{Rank, in_precedence};
+pub use self::standing::RouteStanding;
 use crate::findings::Findings;
 use crate::index::Index;
 use crate::resource::{HttpFilter, HttpMatch, HttpRule, PathMatch};

@@ -25,6 +25,11 @@ impl Rank {
             nth_match,
         }
     }
+
+    /// The rule's position within its route.
+    pub(super) fn rule(&self) -> usize {
+        self.rule
+    }
 }
 
 /// The rules of all `routes`: the more specific first, then the older route, then the first by

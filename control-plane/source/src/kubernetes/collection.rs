@@ -7,15 +7,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use weft_model::{
-    Change, Created, Diagnostic as Finding, Kind, Meta, Object, ObjectKey, Origin, Severity, Spec,
-    Subject, World,
-};
+use weft_model::{Change, Created, Kind, Meta, Object, ObjectKey, Origin, Spec, World};
 
 use super::decode::{Content, Decoded, Read};
 use super::definitions::Definitions;
 use super::interner::Interner;
 use super::resource::Resource;
+use super::shown::{Shown, Status};
 use crate::batch::Batch;
 use crate::diagnostic::Diagnostic;
 use crate::locate::Locator;
@@ -46,6 +44,9 @@ pub(crate) struct Collection {
     lists: List,
     running: HashMap<Resource, List>,
     changes: Vec<Change>,
+    shown: Shown,
+    /// What is new of it; `None`: the object is gone.
+    showing: Vec<(ObjectKey, Option<Status>)>,
     /// The diagnostics may be others than those of the last batch.
     has_new_findings: bool,
     /// The diagnostics of the last batch.
@@ -176,7 +177,7 @@ impl Collection {
     }
 
     fn object(&mut self, key: ObjectKey, version: u64, read: Read, list: List) {
-        self.find(&key, diagnostics(&key, &read));
+        self.find(&key, read.diagnostics(&key));
         let before = self.objects.get(&key);
         let node = read.node.as_deref().map(|node| self.interner.share(node));
         let keeps_good = !read.faults.is_empty() && before.is_some_and(|entry| entry.is_sound);
@@ -208,6 +209,16 @@ impl Collection {
             (Some(new), _) => self.changes.push(Change::Upsert(Arc::clone(new))),
             (None, Some(_)) => self.changes.push(Change::Delete(key.clone())),
             (None, None) => {}
+        }
+        if let Some(shown) = read.shown {
+            let status = Status {
+                version,
+                generation,
+                references: shown.references,
+                status: shown.status,
+                since: 0,
+            };
+            self.showing.push((key.clone(), Some(status)));
         }
         let entry = Entry {
             object,
@@ -257,6 +268,7 @@ impl Collection {
 
     fn remove(&mut self, key: &ObjectKey) {
         self.find(key, Vec::new());
+        self.showing.push((key.clone(), None));
         let gone = self.objects.remove(key);
         if gone.is_some_and(|entry| entry.object.is_some()) {
             self.changes.push(Change::Delete(key.clone()));
@@ -305,9 +317,20 @@ impl Collection {
         self.definitions.served()
     }
 
+    /// The status that objects show.
+    pub(crate) fn shown(&self) -> Shown {
+        self.shown.clone()
+    }
+
     /// Everything that has changed since the last call; `None` when nothing has. The first call
     /// always gives a batch.
     pub(crate) fn batch(&mut self) -> Option<Batch> {
+        let batch = self.news();
+        self.shown.update(self.showing.drain(..), self.batches);
+        batch
+    }
+
+    fn news(&mut self) -> Option<Batch> {
         self.move_pods();
         let mut is_news = self.batches == 0 || !self.changes.is_empty();
         if std::mem::take(&mut self.has_new_findings) {
@@ -365,21 +388,6 @@ fn is_same(one: &Arc<Object>, other: &Arc<Object>) -> bool {
     is_same_content((one, other))
         && one.meta.created == other.meta.created
         && one.meta.generation == other.meta.generation
-}
-
-fn diagnostics(key: &ObjectKey, read: &Read) -> Vec<Diagnostic> {
-    let problems = problems(&read.faults).into_iter();
-    let diagnostic = |problem: weft_model::Problem| Finding {
-        subject: Subject::from(key),
-        field: problem.field,
-        severity: Severity::Error,
-        reason: problem.reason,
-        message: problem.message,
-    };
-    let locator = Locator::default();
-    problems
-        .map(|problem| locator.locate(&diagnostic(problem)))
-        .collect()
 }
 
 #[cfg(test)]

@@ -11,14 +11,16 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::Value;
 use weft_api::kubernetes::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use weft_api::{ApiObject, Fault, Kind};
-use weft_model::Spec;
+use weft_model::{Diagnostic as Finding, ObjectKey, Problem, Severity, Spec, Subject};
 
 use super::projection::Fields::{All, Only};
 use super::projection::{Fields, Known, Projected};
 use super::resource::Resource;
 use crate::convert::convert;
 use crate::convert::workload::STATUS_ANNOTATION;
-use crate::read::understand;
+use crate::diagnostic::Diagnostic;
+use crate::locate::Locator;
+use crate::read::{problems, understand};
 
 /// Where a pod's node says in which zone it is.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -57,6 +59,33 @@ pub(crate) struct Read {
     pub(crate) created: i64,
     /// The node of a pod.
     pub(crate) node: Option<String>,
+    /// Of a kind whose status the mesh writes.
+    pub(crate) shown: Option<Showing>,
+}
+
+impl Read {
+    /// What is wrong with the object of this name.
+    pub(super) fn diagnostics(&self, key: &ObjectKey) -> Vec<Diagnostic> {
+        let locator = Locator::default();
+        let located = |problem: Problem| {
+            locator.locate(&Finding {
+                subject: Subject::from(key),
+                field: problem.field,
+                severity: Severity::Error,
+                reason: problem.reason,
+                message: problem.message,
+            })
+        };
+        problems(&self.faults).into_iter().map(located).collect()
+    }
+}
+
+/// The parts of an object that its status is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Showing {
+    /// `spec.parentRefs` or `spec.targetRefs`.
+    pub(crate) references: Vec<Value>,
+    pub(crate) status: Value,
 }
 
 const METADATA: Fields = Only(&[
@@ -207,15 +236,26 @@ fn project<'de, T: DeserializeOwned, D: Deserializer<'de>>(
                 .and_then(|number| number.try_into().ok()),
             created: created.map_or(0, |time| time.0.as_second()),
             node,
+            shown: None,
         })),
     })
 }
 
 /// Reads an object of Weft's or of the Gateway API, whatever it says.
 fn whole(kind: Kind, mut value: Value) -> Decoded {
-    // What only others wrote about it is no business of the parser's.
-    let status = value.as_object_mut();
-    status.map(|object| object.shift_remove("status"));
+    // What is not the user's is no business of the parser's.
+    let object = value.as_object_mut();
+    let status = object.and_then(|object| object.shift_remove("status"));
+    let references = ["/spec/parentRefs", "/spec/targetRefs"];
+    let mut references = references.iter().filter_map(|path| value.pointer(path));
+    let shown = Showing {
+        references: references
+            .next()
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default(),
+        status: status.unwrap_or_default(),
+    };
     let metadata = value.get_mut("metadata").and_then(Value::as_object_mut);
     metadata.map(|metadata| metadata.shift_remove("managedFields"));
     let understood = understand(kind, &value);
@@ -235,6 +275,7 @@ fn whole(kind: Kind, mut value: Value) -> Decoded {
             spec: understood.spec,
             faults: understood.faults,
             node: None,
+            shown: Some(shown),
         })),
     }
 }

@@ -12,6 +12,7 @@ use weft_model::ObjectKey;
 use super::collection::{Collection, Revision};
 use super::health::Health;
 use super::resource::Resource;
+use super::shown::Shown;
 use super::watch::{News, Watch, What};
 use crate::batch::Batch;
 
@@ -77,6 +78,11 @@ impl Follower {
             questions,
             waiting: Vec::new(),
         }
+    }
+
+    /// The status that objects show.
+    pub(crate) fn shown(&self) -> Shown {
+        self.collection.shown()
     }
 
     /// Runs until nobody takes batches any more.

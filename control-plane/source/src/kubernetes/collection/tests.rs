@@ -106,6 +106,42 @@ fn a_list_says_only_what_is_new() {
 }
 
 #[test]
+fn a_new_status_is_shown_and_changes_nothing() {
+    let mut collection = Collection::default();
+    collection.apply(ROUTES, route(1, 10, json!(1)));
+    assert_eq!(changes(&mut collection).len(), 1);
+    let key = ObjectKey::new(Kind::HttpRoute, "shop", "web");
+    let shown = collection.shown();
+    let mut news = shown.changed();
+    assert_eq!(shown.all()[&key].references[0]["name"], "web");
+
+    let mut written = route(1, 11, json!(1));
+    let Content::Object(read) = &mut written.content else {
+        panic!("{written:?}");
+    };
+    read.shown.as_mut().unwrap().status = json!({"parents": [1]});
+    collection.apply(ROUTES, written);
+    assert!(collection.batch().is_none());
+    assert!(news.has_changed().unwrap());
+    let status = Arc::clone(&shown.all()[&key]);
+    assert_eq!(
+        (status.version, status.generation, status.since),
+        (11, 1, 1)
+    );
+    assert_eq!(status.status, json!({"parents": [1]}));
+
+    // Of a new generation it is known by which batch it comes.
+    news.borrow_and_update();
+    collection.apply(ROUTES, route(2, 12, json!(2)));
+    assert_eq!(collection.batch().unwrap().number, 2);
+    assert_eq!(shown.all()[&key].since, 2);
+    collection.begin(ROUTES);
+    collection.listed(ROUTES);
+    assert_eq!(collection.batch().unwrap().number, 3);
+    assert!(shown.all().is_empty() && news.has_changed().unwrap());
+}
+
+#[test]
 fn the_last_good_version_stays_and_the_finding_says_why() {
     let mut collection = Collection::default();
     collection.apply(ROUTES, route(1, 10, json!(1)));
