@@ -13,7 +13,7 @@
 //! - `tls_listener`: TCP → TLS 1.3 → connections of which it is known who they are.
 //! - `admin`: HTTP and JSON for people and the CLI; `health`: for the cluster.
 //! - [`kubernetes`]: what only a cluster has: leadership, the CA's Secret, trust anchors in every
-//!   namespace, token reviews, the admission webhook.
+//!   namespace, token reviews, the status of objects, the admission webhook.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admin;

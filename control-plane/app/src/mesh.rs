@@ -1,6 +1,8 @@
 //! The world as this process knows it: batches of the source go in, get compiled and published;
 //! questions about objects are answered.
 
+mod facts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,6 +19,8 @@ use weft_xds::{Epoch, Server};
 use crate::coalescer::Coalescer;
 use crate::findings::{Finding, FindingLog};
 use crate::source::{Progress, Source};
+
+pub(crate) use facts::{Facts, Refusals};
 
 /// The label that puts a namespace into the mesh, and its value.
 const INJECT: &str = "mesh.weft.dev/inject";

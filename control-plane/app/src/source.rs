@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use weft_model::ObjectKey;
-use weft_source::kubernetes::{Health, Observer, Revision, Watched};
+use weft_source::kubernetes::{Health, Observer, Revision, Shown, Watched};
 use weft_source::{Batch, FolderSource, KubernetesSource, Refresher};
 
 use crate::kubernetes;
@@ -38,7 +38,11 @@ impl Source {
     pub fn progress(&self) -> Progress {
         match self {
             Self::Folders(source) => Progress::Folders(source.refresher()),
-            Self::Kubernetes(source) => Progress::Kubernetes(source.observer(), source.health()),
+            Self::Kubernetes(source) => Progress::Kubernetes {
+                observer: source.observer(),
+                health: source.health(),
+                shown: source.shown(),
+            },
         }
     }
 }
@@ -46,7 +50,11 @@ impl Source {
 /// How far a source has come.
 pub(crate) enum Progress {
     Folders(Refresher),
-    Kubernetes(Observer, Health),
+    Kubernetes {
+        observer: Observer,
+        health: Health,
+        shown: Shown,
+    },
 }
 
 impl Progress {
@@ -56,8 +64,8 @@ impl Progress {
     pub async fn caught_up(&self, key: &ObjectKey, revision: Revision) -> Option<u64> {
         match self {
             Self::Folders(refresher) => refresher.refresh().await,
-            Self::Kubernetes(..) if revision == Revision::default() => None,
-            Self::Kubernetes(observer, _) => observer.reached(key.clone(), revision).await,
+            Self::Kubernetes { .. } if revision == Revision::default() => None,
+            Self::Kubernetes { observer, .. } => observer.reached(key.clone(), revision).await,
         }
     }
 
@@ -65,7 +73,15 @@ impl Progress {
     pub fn watched(&self) -> Vec<Watched> {
         match self {
             Self::Folders(_) => Vec::new(),
-            Self::Kubernetes(_, health) => health.watched(),
+            Self::Kubernetes { health, .. } => health.watched(),
+        }
+    }
+
+    /// The status that the objects of a cluster show.
+    pub fn shown(&self) -> Option<Shown> {
+        match self {
+            Self::Folders(_) => None,
+            Self::Kubernetes { shown, .. } => Some(shown.clone()),
         }
     }
 }

@@ -24,20 +24,20 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// An API server with the mesh's namespace and a meshed one.
-struct Setting {
+pub(crate) struct Setting {
     api: ApiServer,
-    kubectl: Kubectl,
+    pub(crate) kubectl: Kubectl,
 }
 
 /// A control plane of its own process.
-struct Replica {
+pub(crate) struct Replica {
     process: Child,
     admin: PathBuf,
     address: SocketAddr,
 }
 
 impl Setting {
-    async fn new() -> anyhow::Result<Self> {
+    pub(crate) async fn new() -> anyhow::Result<Self> {
         let api = ApiServer::start().await?;
         let this = Self {
             kubectl: api.kubectl().in_namespace("weft-system"),
@@ -71,7 +71,7 @@ impl Setting {
     }
 
     /// Starts a replica, as the pod `name`.
-    fn start(&self, name: &str) -> anyhow::Result<Replica> {
+    pub(crate) fn start(&self, name: &str) -> anyhow::Result<Replica> {
         let admin = self.api.dir().join(format!("{name}.sock"));
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = std::fs::File::create(self.api.dir().join(format!("{name}.log")))?;
@@ -94,7 +94,7 @@ impl Setting {
     }
 
     /// Waits until the replica of this name leads.
-    async fn led_by(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn led_by(&self, name: &str) -> anyhow::Result<()> {
         until(&format!("{name} leads"), async || {
             let lease = self.kubectl.find("lease", "weft-leader").await?;
             let lease = lease.unwrap_or_default();
@@ -160,7 +160,7 @@ impl Replica {
     }
 
     /// Ends as a pod does that is deleted.
-    async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.process.id().context("it has ended")?;
         let pid = rustix::process::Pid::from_raw(pid.try_into()?).context("no process ID")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;

@@ -7,6 +7,7 @@ mod identity;
 mod injection;
 mod mesh;
 mod platform;
+mod status;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         identity::tests(),
         injection::tests(),
         mesh::tests(),
+        status::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
 }

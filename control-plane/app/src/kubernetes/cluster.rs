@@ -1,5 +1,5 @@
-//! One replica's part in a cluster: its Lease, the CA's Secret, the trust anchors' ConfigMaps and
-//! the reviews of tokens, made from the settings and kept as tasks.
+//! One replica's part in a cluster: its Lease, the CA's Secret, the trust anchors' ConfigMaps,
+//! the status of objects and the reviews of tokens, made from the settings and kept as tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ use weft_xds::Server;
 use super::ca_keeper::CaKeeper;
 use super::ca_secret::CaSecret;
 use super::lease::LeaderLease;
+use super::status::writer::StatusWriter;
+use super::status::xmesh::MeshObjects;
 use super::token_review::TokenReviewer;
 use super::trust_config_map::TrustConfigMaps;
 use super::webhook::replica::Webhook;
@@ -101,10 +103,26 @@ impl Cluster {
             Arc::clone(authority),
             Arc::clone(mesh),
             self.lease.leadership(),
-            ready,
+            ready.clone(),
         );
         tasks.spawn(async move {
             maps.keep().await;
+            Ok(())
+        });
+        let statuses = StatusWriter::new(
+            self.client.clone(),
+            Arc::clone(mesh),
+            server.progress(),
+            self.lease.leadership(),
+            ready,
+        );
+        tasks.spawn(async move {
+            statuses.keep().await;
+            Ok(())
+        });
+        let meshes = MeshObjects::new(self.client.clone(), self.lease.leadership());
+        tasks.spawn(async move {
+            meshes.keep().await;
             Ok(())
         });
     }
