@@ -102,6 +102,32 @@ pub(crate) enum Sharing {
     Alone,
 }
 
+/// The connection that a request should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A place on one that others use, too.
+    Shared,
+    /// One of its own; where the limits leave it none, a place on a shared one.
+    Alone(Codec),
+    /// Of this codec and no other: HTTP/1.1 knows no sharing.
+    Http1,
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Http1,
+    Http2,
+}
+
+/// A connection with room for a request.
+#[derive(Debug)]
+pub(crate) enum Conn {
+    Http2(Http2Conn),
+    /// For this request, and where it goes afterwards.
+    Http1(Box<Http1Conn>, Rc<Shelf>),
+}
+
 impl Pool {
     pub(crate) fn new(connector: Connector) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
@@ -113,6 +139,32 @@ impl Pool {
         })
     }
 
+    /// A connection for one request.
+    pub(crate) async fn connection(
+        &self,
+        to: &Destination<'_>,
+        mut wanted: Wanted,
+    ) -> Result<Conn, PoolError> {
+        loop {
+            let had = match wanted {
+                Wanted::Shared => self.http2(to, Sharing::Shared).await.map(Conn::Http2),
+                Wanted::Alone(Codec::Http2) => {
+                    self.http2(to, Sharing::Alone).await.map(Conn::Http2)
+                }
+                Wanted::Alone(Codec::Http1) | Wanted::Http1 => self
+                    .http1(to)
+                    .await
+                    .map(|(conn, shelf)| Conn::Http1(conn, shelf)),
+            };
+            match (had, wanted) {
+                (Err(PoolError::Overloaded(Overloaded::Connections)), Wanted::Alone(_)) => {
+                    wanted = Wanted::Shared
+                }
+                (had, _) => return had,
+            }
+        }
+    }
+
     /// An HTTP/2 connection with room for one more request.
     pub(crate) async fn http2(
         &self,
@@ -120,7 +172,6 @@ impl Pool {
         sharing: Sharing,
     ) -> Result<Http2Conn, PoolError> {
         let peer = self.peer(to);
-        let mut sharing = sharing;
         loop {
             let lane = peer.lane(sharing);
             if let Some(conn) = lane.with_room(to.identity) {
@@ -130,11 +181,6 @@ impl Pool {
             let dialling = match lane.joinable() {
                 Some(dialling) => dialling,
                 None => match self.dial_http2(&peer, sharing, to) {
-                    Err(Overloaded::Connections) if sharing == Sharing::Alone => {
-                        // Where it may have none of its own, it shares.
-                        sharing = Sharing::Shared;
-                        continue;
-                    }
                     Err(error) => return lane.with_any_room().ok_or(error.into()),
                     Ok(dialling) => dialling,
                 },

@@ -15,7 +15,7 @@ use http::{Request, Response, StatusCode, Version};
 use tokio::time::{Instant, timeout};
 use weft_identity::SpiffeId;
 use weft_proxy_config::{
-    Backend, BackendState, InFlight, Overloaded, Protocol, Target, TrafficPolicy, balance,
+    Backend, BackendState, InFlight, Protocol, Target, TrafficPolicy, balance,
 };
 use weft_proxy_telemetry::Flag;
 
@@ -24,7 +24,7 @@ use crate::body::{Body, Upload};
 use crate::failure::Failure;
 use crate::head;
 use crate::plan::Plan;
-use crate::pool::{Destination, PoolError, Sharing};
+use crate::pool::{Codec, Conn, Destination, PoolError, Wanted};
 use crate::sent::SendError;
 use crate::tunnel::Asked;
 use crate::worker::Worker;
@@ -261,27 +261,24 @@ async fn send(
         connect_timeout: policy.limits.connect_timeout,
         idle_timeout: policy.limits.idle_timeout,
     };
-    let codec = outgoing
-        .as_mut()
-        .map_or(Codec::Http1, |request| prepare(aim, what.asks, request));
-    match codec {
-        Codec::Http2(sharing) => {
-            let conn = worker.pool.http2(&to, sharing).await.map_err(Fault::Pool)?;
+    let wanted = outgoing
+        .as_ref()
+        .map_or(Wanted::Shared, |request| wanted(aim, request, what.asks));
+    let conn = worker.pool.connection(&to, wanted).await;
+    match conn.map_err(Fault::Pool)? {
+        Conn::Http2(conn) => {
+            if let Some(request) = outgoing {
+                prepare_for_http2(aim, what.asks, request);
+            }
             let begun = Instant::now();
             let response = conn.send(outgoing).await.map_err(Fault::Sent)?;
             observe(worker, aim, begun);
             Ok(response)
         }
-        Codec::Http1 => {
-            let (conn, shelf) = match worker.pool.http1(&to).await {
-                Err(PoolError::Overloaded(Overloaded::Connections))
-                    if aim.mtls && what.asks.leave.is_none() =>
-                {
-                    // Rare, and its state is large.
-                    return Box::pin(shared(worker, &to, outgoing)).await;
-                }
-                pooled => pooled.map_err(Fault::Pool)?,
-            };
+        Conn::Http1(conn, shelf) => {
+            if let Some(request) = outgoing {
+                prepare_for_http1(what.asks, request);
+            }
             let begun = Instant::now();
             let sent = conn.send(outgoing, what.upload, &shelf).await;
             let response = sent.map_err(Fault::Sent)?;
@@ -294,22 +291,6 @@ async fn send(
     }
 }
 
-/// Where a large body may have no hop of its own, it shares.
-async fn shared(
-    worker: &Worker,
-    to: &Destination<'_>,
-    outgoing: &mut Option<Request<Body>>,
-) -> Result<Response<Body>, Fault> {
-    if let Some(request) = outgoing {
-        mark(request);
-    }
-    let conn = worker.pool.http2(to, Sharing::Shared).await;
-    conn.map_err(Fault::Pool)?
-        .send(outgoing)
-        .await
-        .map_err(Fault::Sent)
-}
-
 /// Of the request alone: the first one's handshake says nothing of the endpoint.
 fn observe(worker: &Worker, aim: &Aim, begun: Instant) {
     if aim.id != 0 {
@@ -318,53 +299,44 @@ fn observe(worker: &Worker, aim: &Aim, begun: Instant) {
     }
 }
 
-/// Makes the head one of the codec's. Whether a body is wanted the proxy at the other end says, after it has authorised
-/// the request; outside the mesh it is sent as it comes.
-fn prepare(aim: &Aim, asks: &Asks, request: &mut Request<Body>) -> Codec {
-    let codec = codec(aim, request, asks);
-    match codec {
-        Codec::Http2(_) if aim.mtls => {
-            mark(request);
-            if asks.go_on {
-                head::expect(request.headers_mut());
-            }
-        }
-        Codec::Http2(_) => head::for_http2(request),
-        Codec::Http1 => {
-            head::for_http1(request);
-            if let Some(asked) = &asks.leave {
-                asked.pass_on(request.headers_mut());
-            }
-        }
+/// Makes the head one of HTTP/2. Whether a body is wanted the proxy at the other end says, after it has authorised the
+/// request; outside the mesh it is sent as it comes.
+fn prepare_for_http2(aim: &Aim, asks: &Asks, request: &mut Request<Body>) {
+    if !aim.mtls {
+        return head::for_http2(request);
     }
-    codec
+    mark(request);
+    if asks.go_on {
+        head::expect(request.headers_mut());
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Codec {
-    Http1,
-    Http2(Sharing),
+fn prepare_for_http1(asks: &Asks, request: &mut Request<Body>) {
+    head::for_http1(request);
+    if let Some(asked) = &asks.leave {
+        asked.pass_on(request.headers_mut());
+    }
 }
 
 /// Between proxies shared HTTP/2 carries everything, but a large body has a hop of its own, and so has what may leave
 /// HTTP. A body that is asked for comes over HTTP/2, where both sides see the interim answer. Outside the mesh the peer gets what the port is declared to be, else what the client spoke.
-fn codec(aim: &Aim, request: &Request<Body>, asks: &Asks) -> Codec {
+fn wanted(aim: &Aim, request: &Request<Body>, asks: &Asks) -> Wanted {
     let http1 = request.version() != Version::HTTP_2;
     if asks.leave.is_some() {
-        return Codec::Http1;
+        return Wanted::Http1;
     }
     if aim.mtls {
         return match declared_length(request) > SHARED_BODY {
-            false => Codec::Http2(Sharing::Shared),
-            true if http1 && !asks.go_on => Codec::Http1,
-            true => Codec::Http2(Sharing::Alone),
+            false => Wanted::Shared,
+            true if http1 && !asks.go_on => Wanted::Alone(Codec::Http1),
+            true => Wanted::Alone(Codec::Http2),
         };
     }
     match aim.protocol {
-        Protocol::Http1 => Codec::Http1,
-        Protocol::Http2 | Protocol::Grpc => Codec::Http2(Sharing::Shared),
-        _ if http1 => Codec::Http1,
-        _ => Codec::Http2(Sharing::Shared),
+        Protocol::Http1 => Wanted::Http1,
+        Protocol::Http2 | Protocol::Grpc => Wanted::Shared,
+        _ if http1 => Wanted::Http1,
+        _ => Wanted::Shared,
     }
 }
 
