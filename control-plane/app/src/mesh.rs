@@ -22,10 +22,6 @@ use crate::source::{Progress, Source};
 
 pub(crate) use facts::{Facts, Refusals};
 
-/// The label that puts a namespace into the mesh, and its value.
-const INJECT: &str = "mesh.weft.dev/inject";
-const ENABLED: &str = "enabled";
-
 /// What the certificate service needs to know about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
@@ -186,10 +182,9 @@ impl Mesh {
     pub fn mesh_namespaces(&self) -> BTreeSet<String> {
         let state = self.state();
         let world = state.compiler.world();
-        let labelled = world.of_kind(Kind::Namespace).filter(|object| {
-            matches!(&object.spec, Spec::Namespace(namespace)
-                if namespace.labels.get(INJECT).is_some_and(|value| **value == *ENABLED))
-        });
+        let labelled = world.of_kind(Kind::Namespace).filter(
+            |object| matches!(&object.spec, Spec::Namespace(namespace) if namespace.is_in_mesh()),
+        );
         let meshed = world
             .of_kind(Kind::Pod)
             .filter(|object| matches!(&object.spec, Spec::Pod(pod) if pod.meshed));

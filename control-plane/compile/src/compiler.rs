@@ -15,6 +15,7 @@ use crate::endpoints::pod_at;
 use crate::findings::{Findings, Ledger, Unit};
 use crate::index::{Index, name_of};
 use crate::mesh_config::{self, Settings};
+use crate::meshed;
 use crate::peer_authentication;
 use crate::resource::Workload;
 use crate::route::{self, CompiledRoute, RouteStanding};
@@ -251,8 +252,10 @@ impl Compiler {
                 authorizations: &self.snapshot.authorizations,
             };
             let pod = self.index.pod(name);
-            let compiled =
-                pod.and_then(|(object, pod)| context.compile(object, pod, &mut findings));
+            let compiled = pod.and_then(|(object, pod)| {
+                meshed::check(&self.index, object, pod, &mut findings);
+                context.compile(object, pod, &mut findings)
+            });
             if let Some((object, _)) = pod {
                 let unit = Unit::Object(object.key.clone());
                 self.ledger.replace(unit, findings);

@@ -9,6 +9,7 @@ use weft_model::{
 };
 
 use crate::index::{Handle, Index, name_of};
+use crate::meshed::is_without_sidecar;
 use crate::snapshot::Name;
 use crate::targets::pods_of;
 use crate::workload::authorization_policies;
@@ -51,7 +52,13 @@ impl Dirty {
     fn mark(&mut self, index: &Index, object: &Object) {
         let key = &object.key;
         match &object.spec {
-            Spec::Namespace(_) | Spec::ServiceAccount(_) => {}
+            // Whether its pods should have sidecars.
+            Spec::Namespace(_) => {
+                let pods = index.pods_in(&key.name);
+                self.pods.extend(pods.map(|(pod, _)| name_of(&pod.key)));
+                self.choosers_in(index, ROOT_NAMESPACE);
+            }
+            Spec::ServiceAccount(_) => {}
             Spec::Service(service) => self.service(index, &name_of(key), service),
             Spec::EndpointSlice(slice) => self.slice(index, key, slice),
             Spec::Pod(pod) => self.pod(index, key, pod),
@@ -132,11 +139,15 @@ impl Dirty {
     /// The policies that may choose another set of pods, now that this pod is another one.
     pub(crate) fn choosers(&mut self, index: &Index, pod: &ObjectKey) {
         for namespace in [&*pod.namespace, ROOT_NAMESPACE] {
-            let policies = authorization_policies(index, namespace);
-            self.authorizations
-                .extend(policies.map(|(policy, _)| policy.key.clone()));
-            self.peer_authentications.insert(namespace.into());
+            self.choosers_in(index, namespace);
         }
+    }
+
+    fn choosers_in(&mut self, index: &Index, namespace: &str) {
+        let policies = authorization_policies(index, namespace);
+        self.authorizations
+            .extend(policies.map(|(policy, _)| policy.key.clone()));
+        self.peer_authentications.insert(namespace.into());
     }
 
     /// All policies that choose pods.
@@ -173,7 +184,13 @@ impl Dirty {
 /// Whether a pod is another one to policies that choose it: an update of its readiness is not.
 pub(crate) fn chosen_otherwise(old: Option<&Object>, new: Option<&Object>) -> bool {
     let facts = |object: Option<&Object>| match object.map(|object| &object.spec) {
-        Some(Spec::Pod(pod)) => Some((pod.labels.clone(), pod.meshed, pod.ports.clone())),
+        Some(Spec::Pod(pod)) => Some((
+            pod.labels.clone(),
+            pod.meshed,
+            pod.ports.clone(),
+            is_without_sidecar(pod),
+            pod.asks_for_mesh,
+        )),
         _ => None,
     };
     facts(old) != facts(new)

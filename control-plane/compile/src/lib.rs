@@ -17,6 +17,7 @@ mod endpoints;
 mod findings;
 mod index;
 mod mesh_config;
+mod meshed;
 mod peer_authentication;
 mod protocol;
 pub mod resource;

@@ -11,6 +11,7 @@ use weft_model::{
 
 use crate::findings::Findings;
 use crate::index::Index;
+use crate::meshed;
 use crate::targets::selects;
 
 /// What a pod takes.
@@ -113,8 +114,13 @@ pub(crate) fn check(index: &Index, namespace: &str) -> Findings {
                 format!("PeerAuthentication {} is older and holds for {pod}; change or remove one of the two", other.key.name),
             );
         }
-        let chosen = pods(index, namespace).any(|(_, pod)| selects(&policy.selector, &pod.labels));
-        if !chosen && !index.has_no_pods() {
+        let chosen: Vec<_> = pods(index, namespace)
+            .filter(|(_, pod)| selects(&policy.selector, &pod.labels))
+            .collect();
+        if let Some(message) = meshed::unenforced(index, &object.key, &chosen) {
+            findings.warning(object, scope(policy), Reason::NotMeshed, message);
+        }
+        if chosen.is_empty() && !index.has_no_pods() {
             findings.warning(
                 object,
                 scope(policy),

@@ -12,6 +12,7 @@ use weft_model::{
 use crate::endpoints::identity;
 use crate::findings::Findings;
 use crate::index::{Index, name_of};
+use crate::meshed;
 use crate::peer_authentication::modes;
 use crate::protocol::{agreed, tcp_ports};
 use crate::resource::{
@@ -216,22 +217,23 @@ pub(crate) fn check_targets(
     } else {
         Box::new(index.pods_in(&object.key.namespace))
     };
-    let mut chosen = pods
+    let chosen: Vec<_> = pods
         .filter(|(pod_object, pod)| hold(index, object, targets, pod_object, pod).is_some())
-        .peekable();
+        .collect();
     let field: FieldPath = match targets {
         Everything => "spec".into(),
         Selector(_) => "spec.selector".into(),
         References(_) => "spec.targetRefs".into(),
     };
-    let message = if chosen.peek().is_none() {
-        "chooses no pod, so it has no effect yet"
-    } else if !chosen.any(|(_, pod)| pod.meshed) {
-        "chooses only pods without a sidecar, so nothing enforces it"
-    } else {
-        return;
-    };
-    findings.warning(object, field, Reason::NoWorkloads, message);
+    if chosen.is_empty() {
+        let message = "chooses no pod, so it has no effect yet";
+        findings.warning(object, field, Reason::NoWorkloads, message);
+    } else if !chosen.iter().any(|(_, pod)| pod.meshed) {
+        let message = "chooses only pods without a sidecar, so nothing enforces it";
+        findings.warning(object, field, Reason::NoWorkloads, message);
+    } else if let Some(message) = meshed::unenforced(index, &object.key, &chosen) {
+        findings.warning(object, field, Reason::NotMeshed, message);
+    }
 }
 
 fn check_reference(

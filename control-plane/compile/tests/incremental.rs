@@ -107,6 +107,7 @@ impl Dice<'_> {
             ready: self.coin(),
             terminating: self.below(4) == 0,
             meshed: self.below(4) > 0,
+            asks_for_mesh: self.one_of(&[None, None, Some(true), Some(false)]),
             workload: "w".into(),
             host_network: self.below(8) == 0,
             zone: self.coin().then(|| "a".into()),
@@ -174,7 +175,7 @@ impl Dice<'_> {
     }
 
     fn spec(&mut self) -> Spec {
-        match self.below(12) {
+        match self.below(13) {
             0 | 1 => Spec::Service(self.service()),
             2 | 3 => Spec::EndpointSlice(self.slice()),
             4 | 5 => Spec::Pod(self.pod()),
@@ -191,6 +192,13 @@ impl Dice<'_> {
                 balancing: Some(self.one_of(&[Balancing::LeastLatency, Balancing::RoundRobin])),
                 ..TrafficPolicy::default()
             })),
+            11 => Spec::Namespace(Namespace {
+                labels: match self.coin() {
+                    true => Labels::from([(INJECT.into(), "enabled".into())]),
+                    false => Labels::new(),
+                },
+                ..Namespace::default()
+            }),
             _ => Spec::MeshConfig(MeshConfig {
                 mtls: self.mode(),
                 ..MeshConfig::default()
@@ -202,6 +210,7 @@ impl Dice<'_> {
         let spec = self.spec();
         let (namespace, name) = match spec.kind() {
             Kind::MeshConfig => ("".into(), "default".into()),
+            Kind::Namespace => ("".into(), self.namespace()),
             _ => (self.namespace(), self.name()),
         };
         if self.below(4) == 0 {

@@ -119,6 +119,8 @@ pub enum Reason {
     Conflicted,
     /// The policy chooses no pod.
     NoWorkloads,
+    /// A pod that is meant to be in the mesh has no sidecar.
+    NotMeshed,
     /// `hostnames` of a route with a Service parent.
     HostnamesIgnored,
     /// The policy cannot be read, so it refuses everything on its targets.
@@ -158,6 +160,7 @@ impl Reason {
             Reason::UnsupportedProtocol => "UnsupportedProtocol",
             Reason::Conflicted => "Conflicted",
             Reason::NoWorkloads => "NoWorkloads",
+            Reason::NotMeshed => "NotMeshed",
             Reason::HostnamesIgnored => "HostnamesIgnored",
             Reason::PolicyDenies => "PolicyDenies",
         }

@@ -33,7 +33,7 @@ pub use traffic::{
     TargetRef, TrafficPolicy, TrafficTimeouts,
 };
 pub use workload::{
-    ContainerPort, Endpoint, EndpointPort, EndpointSlice, Labels, Namespace, Pod, Service,
+    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, Pod, Service,
     ServiceAccount, ServicePort, ServiceType, TargetPort, Transport,
 };
 pub use world::{Change, World};

@@ -9,6 +9,9 @@ use serde::Serialize;
 /// Labels or annotations.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
+/// Label of a namespace, label or annotation of a pod: `enabled` or `disabled`.
+pub const INJECT: &str = "mesh.weft.dev/inject";
+
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Namespace {
@@ -16,6 +19,16 @@ pub struct Namespace {
     pub labels: Labels,
     /// `metadata.annotations`.
     pub annotations: Labels,
+}
+
+impl Namespace {
+    /// Its new pods get sidecars, unless they say otherwise themselves.
+    #[must_use]
+    pub fn is_in_mesh(&self) -> bool {
+        self.labels
+            .get(INJECT)
+            .is_some_and(|value| **value == *"enabled")
+    }
 }
 
 /// A service account; that it exists is all there is to know.
@@ -148,6 +161,8 @@ pub struct Pod {
     pub terminating: bool,
     /// It runs a sidecar: annotation `mesh.weft.dev/status: injected`.
     pub meshed: bool,
+    /// What it says itself of having one: its label (before its annotation) `mesh.weft.dev/inject`.
+    pub asks_for_mesh: Option<bool>,
     /// The name of what made it, for records: its Deployment (that of the ReplicaSet that owns it
     /// without the template hash), StatefulSet, Job, …; the pod's own where nothing owns it.
     pub workload: Arc<str>,

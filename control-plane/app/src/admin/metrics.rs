@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use weft_certs::{IssuerExpiry, RotationPhase};
+use weft_model::{Kind, Reason};
 
 use super::{Admin, Failure};
 
@@ -76,12 +77,19 @@ fn objects(admin: &Admin, registry: &mut Registry) {
             .get_or_create(&vec![("severity", severity.to_owned())])
             .set(0);
     }
+    let not_meshed = Family::<Labels, Gauge>::default();
     for finding in admin.findings() {
+        if finding.kind == Kind::Pod.as_str() && finding.reason == Reason::NotMeshed.as_str() {
+            let labels = vec![("namespace", finding.namespace)];
+            not_meshed.get_or_create(&labels).inc();
+        }
         findings
             .get_or_create(&vec![("severity", finding.severity)])
             .inc();
     }
     registry.register("diagnostics", "What is wrong with the objects", findings);
+    let help = "Pods that should have a sidecar and run without one";
+    registry.register("pods_without_sidecar", help, not_meshed);
 }
 
 /// The watches of a cluster; of folders there are none.

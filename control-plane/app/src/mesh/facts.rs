@@ -23,19 +23,15 @@ pub(crate) struct Facts {
     pub unread: Vec<Problem>,
     /// Errors of compile in what is in force.
     pub compiled: Vec<Problem>,
+    /// Its warnings: in force, but hardly what was meant.
+    pub remarks: Vec<Problem>,
 }
 
-impl Facts {
-    fn add(&mut self, is_compiled: bool, field: &FieldPath, reason: Reason, message: &str) {
-        let problem = Problem {
-            field: field.clone(),
-            reason,
-            message: message.to_owned(),
-        };
-        match is_compiled {
-            true => self.compiled.push(problem),
-            false => self.unread.push(problem),
-        }
+fn problem(field: &FieldPath, reason: Reason, message: &str) -> Problem {
+    Problem {
+        field: field.clone(),
+        reason,
+        message: message.to_owned(),
     }
 }
 
@@ -98,13 +94,19 @@ impl Mesh {
         for found in &state.source_diagnostics {
             let of = found.subject.as_ref().and_then(|of| facts.get_mut(of));
             if let (Some((_, facts)), Severity::Error) = (of, found.severity) {
-                facts.add(false, &found.field, found.reason, &found.message);
+                let problem = problem(&found.field, found.reason, &found.message);
+                facts.unread.push(problem);
             }
         }
         for found in state.compiler.diagnostics() {
-            let of = facts.get_mut(&found.subject);
-            if let (Some((_, facts)), Severity::Error) = (of, found.severity) {
-                facts.add(true, &found.field, found.reason, &found.message);
+            let Some((_, facts)) = facts.get_mut(&found.subject) else {
+                continue;
+            };
+            let problem = problem(&found.field, found.reason, &found.message);
+            match found.severity {
+                Severity::Error => facts.compiled.push(problem),
+                Severity::Warning => facts.remarks.push(problem),
+                Severity::Info => {}
             }
         }
         facts.into_values().collect()

@@ -9,6 +9,7 @@
 pub(crate) mod condition;
 pub(crate) mod merge;
 pub(crate) mod policy;
+mod reason;
 pub(crate) mod route;
 pub(crate) mod writer;
 pub(crate) mod xmesh;

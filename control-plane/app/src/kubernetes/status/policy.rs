@@ -3,10 +3,10 @@
 //! MeshConfig.
 
 use serde_json::{Value, json};
-use weft_model::{FieldPath, Kind, Problem, Reason};
+use weft_model::{FieldPath, Kind, Problem};
 
 use super::condition::{Condition, spelt_out};
-use super::{Entry, Told, reference};
+use super::{Entry, Told, reason, reference};
 
 /// The entries that a policy should have.
 pub(crate) fn ancestors(told: &Told<'_>) -> Vec<Entry> {
@@ -65,7 +65,7 @@ fn at(told: &Told<'_>, target: Option<usize>, refused: &[String]) -> Vec<Conditi
     });
     let (partial, whole): (Vec<&Problem>, Vec<&Problem>) = common
         .into_iter()
-        .partition(|fault| costs_only_itself(fault.reason));
+        .partition(|fault| reason::row(fault.reason).costs_only_itself);
     let against: Vec<&Problem> = own.chain(whole).collect();
 
     let mut conditions = vec![accepted(told, &against)];
@@ -94,56 +94,17 @@ fn accepted(told: &Told<'_>, against: &[&Problem]) -> Condition {
         );
     }
     match against.first() {
-        Some(first) => refuse(at_policy(first.reason), spelt_out(against.iter().copied())),
-        None => Condition::new("Accepted", true, "Accepted", "in force", generation),
-    }
-}
-
-/// Whether the rest of the object is in force all the same.
-fn costs_only_itself(reason: Reason) -> bool {
-    match reason {
-        Reason::UnsupportedValue | Reason::IncompatibleFilters => true,
-        Reason::UnreadableYaml
-        | Reason::UnknownField
-        | Reason::UnknownKind
-        | Reason::UnusedKind
-        | Reason::DuplicateObject
-        | Reason::DuplicateValue
-        | Reason::InvalidValue
-        | Reason::InvalidKind
-        | Reason::BackendNotFound
-        | Reason::NoMatchingParent
-        | Reason::TargetNotFound
-        | Reason::PortNotFound
-        | Reason::UnsupportedProtocol
-        | Reason::Conflicted
-        | Reason::NoWorkloads
-        | Reason::HostnamesIgnored
-        | Reason::PolicyDenies => false,
-    }
-}
-
-/// Reason of `Accepted`: the four of the Gateway API.
-fn at_policy(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Conflicted => "Conflicted",
-        Reason::TargetNotFound
-        | Reason::PortNotFound
-        | Reason::BackendNotFound
-        | Reason::NoMatchingParent => "TargetNotFound",
-        Reason::UnreadableYaml
-        | Reason::UnknownField
-        | Reason::UnknownKind
-        | Reason::UnusedKind
-        | Reason::DuplicateObject
-        | Reason::DuplicateValue
-        | Reason::InvalidValue
-        | Reason::UnsupportedValue
-        | Reason::IncompatibleFilters
-        | Reason::InvalidKind
-        | Reason::UnsupportedProtocol
-        | Reason::NoWorkloads
-        | Reason::HostnamesIgnored
-        | Reason::PolicyDenies => "Invalid",
+        Some(first) => refuse(
+            reason::row(first.reason).policy,
+            spelt_out(against.iter().copied()),
+        ),
+        None => {
+            let remarks = spelt_out(&told.facts.remarks);
+            let message = match remarks.is_empty() {
+                true => "in force".to_owned(),
+                false => format!("in force, but {remarks}"),
+            };
+            Condition::new("Accepted", true, "Accepted", message, generation)
+        }
     }
 }

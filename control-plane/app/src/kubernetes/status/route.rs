@@ -8,7 +8,7 @@ use weft_compile::RouteStanding;
 use weft_model::{FieldPath, Problem, Reason};
 
 use super::condition::{Condition, spelt_out};
-use super::{Entry, Told, reference};
+use super::{Entry, Told, reason, reference};
 
 const ACCEPTED: &str = "Accepted";
 const RESOLVED: &str = "ResolvedRefs";
@@ -68,7 +68,7 @@ impl<'a> Faults<'a> {
                 sorted.parent.push(fault);
             } else if fault.field.is_within(&parents) && fault.field != parents {
                 // At another parent.
-            } else if is_reference(fault.reason) {
+            } else if reason::row(fault.reason).is_reference {
                 sorted.references.push(fault);
             } else if is_in(fault, &mut standing.dropped.iter().copied()) {
                 sorted.dropped.push(fault);
@@ -122,13 +122,13 @@ fn accepted(
         Condition::new(ACCEPTED, false, reason, message, generation)
     };
     if let (0, Some(first)) = (held, faults.parent.first()) {
-        return refuse(at_parent(first.reason), &faults.parent);
+        return refuse(reason::row(first.reason).parent, &faults.parent);
     }
     if standing.rules > 0 && standing.dropped.len() == standing.rules {
         let faults = [&faults.dropped[..], &faults.elsewhere[..]].concat();
         let reason = faults
             .first()
-            .map_or("UnsupportedValue", |first| in_rule(first.reason));
+            .map_or("UnsupportedValue", |first| reason::row(first.reason).rule);
         return refuse(reason, &faults);
     }
     let remarks = faults.parent.iter().chain(&faults.elsewhere).copied();
@@ -149,7 +149,7 @@ fn resolved(faults: &[&Problem], generation: u64) -> Condition {
     Condition::new(
         RESOLVED,
         false,
-        at_backend(first.reason),
+        reason::row(first.reason).backend,
         message,
         generation,
     )
@@ -179,7 +179,7 @@ fn partially_invalid(
         return None;
     }
     let first = faults.dropped.first();
-    let reason = first.map_or("UnsupportedValue", |first| in_rule(first.reason));
+    let reason = first.map_or("UnsupportedValue", |first| reason::row(first.reason).rule);
     let message = format!(
         "Dropped Rule {}: {}",
         numbers(&standing.dropped),
@@ -197,102 +197,4 @@ fn partially_invalid(
 fn numbers(positions: &BTreeSet<usize>) -> String {
     let positions: Vec<String> = positions.iter().map(ToString::to_string).collect();
     positions.join(", ")
-}
-
-/// Whether the reason speaks of a backend wherever it stands.
-fn is_reference(reason: Reason) -> bool {
-    match reason {
-        Reason::BackendNotFound | Reason::InvalidKind | Reason::TargetNotFound => true,
-        Reason::UnreadableYaml
-        | Reason::UnknownField
-        | Reason::UnknownKind
-        | Reason::UnusedKind
-        | Reason::DuplicateObject
-        | Reason::DuplicateValue
-        | Reason::InvalidValue
-        | Reason::UnsupportedValue
-        | Reason::IncompatibleFilters
-        | Reason::NoMatchingParent
-        | Reason::PortNotFound
-        | Reason::UnsupportedProtocol
-        | Reason::Conflicted
-        | Reason::NoWorkloads
-        | Reason::HostnamesIgnored
-        | Reason::PolicyDenies => false,
-    }
-}
-
-/// Reason of `Accepted` for a fault at a parent.
-fn at_parent(reason: Reason) -> &'static str {
-    match reason {
-        Reason::NoMatchingParent | Reason::PortNotFound | Reason::TargetNotFound => {
-            "NoMatchingParent"
-        }
-        // No reason of this condition in the Gateway API speaks of these two; it allows others.
-        Reason::UnsupportedProtocol => "UnsupportedProtocol",
-        Reason::Conflicted => "Conflicted",
-        Reason::IncompatibleFilters => "IncompatibleFilters",
-        Reason::UnreadableYaml
-        | Reason::UnknownField
-        | Reason::UnknownKind
-        | Reason::UnusedKind
-        | Reason::DuplicateObject
-        | Reason::DuplicateValue
-        | Reason::InvalidValue
-        | Reason::UnsupportedValue
-        | Reason::InvalidKind
-        | Reason::BackendNotFound
-        | Reason::NoWorkloads
-        | Reason::HostnamesIgnored
-        | Reason::PolicyDenies => "UnsupportedValue",
-    }
-}
-
-/// Reason of `PartiallyInvalid`, or of `Accepted` where no rule is left, for a fault in a rule.
-fn in_rule(reason: Reason) -> &'static str {
-    match reason {
-        Reason::IncompatibleFilters => "IncompatibleFilters",
-        Reason::UnreadableYaml
-        | Reason::UnknownField
-        | Reason::UnknownKind
-        | Reason::UnusedKind
-        | Reason::DuplicateObject
-        | Reason::DuplicateValue
-        | Reason::InvalidValue
-        | Reason::UnsupportedValue
-        | Reason::InvalidKind
-        | Reason::BackendNotFound
-        | Reason::NoMatchingParent
-        | Reason::TargetNotFound
-        | Reason::PortNotFound
-        | Reason::UnsupportedProtocol
-        | Reason::Conflicted
-        | Reason::NoWorkloads
-        | Reason::HostnamesIgnored
-        | Reason::PolicyDenies => "UnsupportedValue",
-    }
-}
-
-/// Reason of `ResolvedRefs` for a fault at a backend.
-fn at_backend(reason: Reason) -> &'static str {
-    match reason {
-        // An ExternalName, too, is a kind of Service that cannot be a backend.
-        Reason::InvalidKind | Reason::UnsupportedValue | Reason::UnknownKind => "InvalidKind",
-        Reason::UnsupportedProtocol => "UnsupportedProtocol",
-        Reason::BackendNotFound
-        | Reason::InvalidValue
-        | Reason::UnreadableYaml
-        | Reason::UnknownField
-        | Reason::UnusedKind
-        | Reason::DuplicateObject
-        | Reason::DuplicateValue
-        | Reason::IncompatibleFilters
-        | Reason::NoMatchingParent
-        | Reason::TargetNotFound
-        | Reason::PortNotFound
-        | Reason::Conflicted
-        | Reason::NoWorkloads
-        | Reason::HostnamesIgnored
-        | Reason::PolicyDenies => "BackendNotFound",
-    }
 }
