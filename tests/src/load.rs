@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use weft_local::info::ExecRequest;
-use weft_local::{Client, Running};
+use weft_local::{Client, Output, Running};
+
+use crate::fixture::program;
 
 /// Requests that a claim rests on at least.
 pub const LEAST_REQUESTS: u64 = 10_000;
@@ -62,14 +65,32 @@ impl Report {
         self.failures.extend(other.failures);
     }
 
+    /// What went wrong: how often, and when it did first and last.
+    fn causes(&self) -> Vec<String> {
+        let mut causes: BTreeMap<(bool, &str), Vec<u128>> = BTreeMap::new();
+        for failure in &self.failures {
+            let times = causes.entry((failure.kept_alive, &failure.what));
+            times.or_default().push(failure.at);
+        }
+        let told = causes.iter().take(20).map(|((kept_alive, what), times)| {
+            let connection = if *kept_alive { "kept alive" } else { "new" };
+            let (first, last) = (times.iter().min(), times.iter().max());
+            format!(
+                "{} times ({connection}) from {first:?} to {last:?}: {what}",
+                times.len()
+            )
+        });
+        told.collect()
+    }
+
     /// Fails unless nothing failed and the claim has its shape.
     pub fn nothing_failed(&self) -> anyhow::Result<()> {
-        let first: Vec<_> = self.failures.iter().take(5).collect();
         anyhow::ensure!(
             self.failures.is_empty() && self.good == self.sent,
-            "{} of {} requests failed, such as {first:#?}",
+            "{} of {} requests failed:\n{}",
             self.sent - self.good,
-            self.sent
+            self.sent,
+            self.causes().join("\n")
         );
         anyhow::ensure!(
             self.sent >= LEAST_REQUESTS,
@@ -80,65 +101,113 @@ impl Report {
     }
 }
 
-/// Load that runs.
-#[derive(Debug)]
-pub struct Load {
-    client: Client,
-    sources: Vec<(String, String, Running)>,
+/// Where load clients run: the pods of a namespace.
+pub trait Place {
+    /// A client that runs.
+    type Running;
+
+    /// Starts the client with these arguments in a pod.
+    fn start(
+        &self,
+        pod: &str,
+        arguments: &[&str],
+    ) -> impl Future<Output = anyhow::Result<Self::Running>>;
+
+    /// Stops it and waits for what it says at its end.
+    fn stop(
+        &self,
+        pod: &str,
+        running: Self::Running,
+    ) -> impl Future<Output = anyhow::Result<Output>>;
 }
 
-impl Load {
-    /// Starts clients in `pods` of `namespace`, `rate` requests a second in all, and returns after
-    /// [`BEFORE`].
-    pub async fn start(
-        client: &Client,
-        program: &str,
-        namespace: &str,
-        pods: &[String],
-        url: &str,
-        rate: u32,
-    ) -> anyhow::Result<Self> {
+/// A namespace of a mesh on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalPods {
+    /// The mesh.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Place for LocalPods {
+    type Running = Running;
+
+    async fn start(&self, pod: &str, arguments: &[&str]) -> anyhow::Result<Running> {
+        let program = program("weft-load")?;
+        let words = std::iter::once(&*program).chain(arguments.iter().copied());
+        let request = ExecRequest {
+            pod: Some((self.namespace.clone(), pod.to_owned())),
+            argv: words.map(str::to_owned).collect(),
+            ..ExecRequest::default()
+        };
+        self.client.start(&request).await
+    }
+
+    async fn stop(&self, pod: &str, running: Running) -> anyhow::Result<Output> {
+        self.client
+            .exec(&self.namespace, pod, &["touch", STOP_FILE])
+            .await?;
+        running.output().await
+    }
+}
+
+/// What is asked for, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// What is got.
+    pub url: &'a str,
+    /// Requests a second, all clients together.
+    pub rate: u32,
+    /// What every answer must contain; `None`: it is an echo's JSON.
+    pub expect: Option<&'a str>,
+}
+
+/// Load that runs.
+#[derive(Debug)]
+pub struct Load<P: Place> {
+    place: P,
+    clients: Vec<(String, P::Running)>,
+    rate: u32,
+    started: Instant,
+}
+
+impl<P: Place> Load<P> {
+    /// Starts clients in `pods` and returns after [`BEFORE`].
+    pub async fn start(place: P, pods: &[String], target: Target<'_>) -> anyhow::Result<Self> {
         anyhow::ensure!(
             pods.len() >= LEAST_SOURCES,
             "{} client pods are too few",
             pods.len()
         );
-        let each = rate / u32::try_from(pods.len())?;
-        let mut sources = Vec::new();
+        let started = Instant::now();
+        let each = (target.rate / u32::try_from(pods.len())?).to_string();
+        let mut arguments = vec!["--url", target.url, "--rate", &each];
+        if let Some(text) = target.expect {
+            arguments.extend(["--expect", text]);
+        }
+        let mut clients = Vec::new();
         for pod in pods {
-            let argv = [program, "--url", url, "--rate", &each.to_string()];
-            let request = ExecRequest {
-                pod: Some((namespace.to_owned(), pod.clone())),
-                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-                ..ExecRequest::default()
-            };
-            sources.push((
-                namespace.to_owned(),
-                pod.clone(),
-                client.start(&request).await?,
-            ));
+            clients.push((pod.clone(), place.start(pod, &arguments).await?));
         }
         tokio::time::sleep(BEFORE).await;
         Ok(Self {
-            client: client.clone(),
-            sources,
+            place,
+            clients,
+            rate: target.rate,
+            started,
         })
     }
 
-    /// Goes on for [`AFTER`], and until each client has sent its share of [`LEAST_REQUESTS`] at
-    /// `rate`, then stops and reports.
-    pub async fn finish(self, started: tokio::time::Instant, rate: u32) -> anyhow::Result<Report> {
-        let least = Duration::from_secs(LEAST_REQUESTS.div_ceil(u64::from(rate)) + 1);
-        let rest = least.saturating_sub(started.elapsed()).max(AFTER);
+    /// Goes on for [`AFTER`], and until each client has sent its share of [`LEAST_REQUESTS`], then
+    /// stops and reports.
+    pub async fn finish(self) -> anyhow::Result<Report> {
+        let least = Duration::from_secs(LEAST_REQUESTS.div_ceil(u64::from(self.rate)) + 1);
+        let rest = least.saturating_sub(self.started.elapsed()).max(AFTER);
         tokio::time::sleep(rest).await;
-        for (namespace, pod, _) in &self.sources {
-            self.client
-                .exec(namespace, pod, &["touch", STOP_FILE])
-                .await?;
-        }
         let mut report = Report::default();
-        for (_, pod, running) in self.sources {
-            let output = running.output().await?;
+        for (pod, running) in self.clients {
+            let output = self.place.stop(&pod, running).await?;
             let one: Report = serde_json::from_slice(&output.stdout).with_context(|| {
                 format!(
                     "the load client in {pod} ended with {}: {}",

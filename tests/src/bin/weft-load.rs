@@ -1,8 +1,9 @@
 //! The load client: GET requests at a fixed rate, open loop, alternately on kept-alive connections
 //! and on new ones, until a file appears. It tries nothing twice; the one thing that it forgives is
-//! a kept-alive connection that was closed before anything was written to it. The report goes to
-//! standard output as JSON.
+//! a kept-alive connection that was closed before anything was written to it. A name is looked up
+//! once: who answers for it is no part of the claim. The report goes to standard output as JSON.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,13 +26,16 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 struct Target {
     host: String,
+    address: SocketAddr,
     path: String,
+    /// What an answer must contain; `None`: it is an echo's JSON.
+    expect: Option<String>,
     idle: Mutex<Vec<Sender>>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Fault> {
-    let (url, rate) = arguments()?;
+    let Arguments { url, rate, expect } = arguments()?;
     let rest = url
         .strip_prefix("http://")
         .ok_or("the URL must begin with http://")?;
@@ -41,9 +45,12 @@ async fn main() -> Result<(), Fault> {
     } else {
         format!("{host}:80")
     };
+    let address = tokio::net::lookup_host(&host).await?.next();
     let target = Arc::new(Target {
+        address: address.ok_or("the name has no address")?,
         host,
         path: format!("/{path}"),
+        expect,
         idle: Mutex::default(),
     });
     let _ = std::fs::remove_file(STOP_FILE);
@@ -69,14 +76,25 @@ async fn main() -> Result<(), Fault> {
     Ok(())
 }
 
-fn arguments() -> Result<(String, u32), Fault> {
+struct Arguments {
+    url: String,
+    rate: u32,
+    expect: Option<String>,
+}
+
+fn arguments() -> Result<Arguments, Fault> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let value = |flag: &str| {
         let at = words.iter().position(|word| word == flag)?;
         words.get(at + 1).cloned()
     };
     let url = value("--url").ok_or("--url is missing")?;
-    Ok((url, value("--rate").ok_or("--rate is missing")?.parse()?))
+    let rate = value("--rate").ok_or("--rate is missing")?.parse()?;
+    Ok(Arguments {
+        url,
+        rate,
+        expect: value("--expect"),
+    })
 }
 
 fn count(report: &mut Report, done: Result<serde_json::Value, Failure>) {
@@ -150,7 +168,13 @@ async fn attempt(target: &Target, kept_alive: bool) -> Result<serde_json::Value,
                 idle.push(open);
             }
         }
-        return Ok(serde_json::from_slice(&body)?);
+        return match &target.expect {
+            None => Ok(serde_json::from_slice(&body)?),
+            Some(text) if String::from_utf8_lossy(&body).contains(text.as_str()) => {
+                Ok(serde_json::Value::Null)
+            }
+            Some(text) => Err(format!("no {text:?} in {} bytes", body.len()).into()),
+        };
     }
 }
 
@@ -165,7 +189,7 @@ fn idle(target: &Target) -> Option<Sender> {
 }
 
 async fn connect(target: &Target) -> Result<Sender, Fault> {
-    let stream = TcpStream::connect(&target.host).await?;
+    let stream = TcpStream::connect(target.address).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     // Ends with its sender.

@@ -5,6 +5,7 @@
 
 mod api_server;
 mod kubectl;
+mod load;
 mod local;
 mod mesh;
 mod trial;

@@ -7,6 +7,7 @@ mod identity;
 mod injection;
 mod mesh;
 mod platform;
+mod rollout;
 mod status;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         identity::tests(),
         injection::tests(),
         mesh::tests(),
+        rollout::tests(),
         status::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())

@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-const PROXY: &str = "weft-proxy";
+pub const PROXY: &str = "weft-proxy";
 
 /// A pod that acts as `visitor`.
 async fn visitor(ns: &Namespace) -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ async fn visitor(ns: &Namespace) -> anyhow::Result<()> {
 }
 
 /// Asserts that the pod came out of the webhook, and that its proxy serves.
-fn has_proxy(pod: &Value) -> anyhow::Result<()> {
+pub fn has_proxy(pod: &Value) -> anyhow::Result<()> {
     let proxy = container(pod, PROXY);
     anyhow::ensure!(
         pod["metadata"]["annotations"]["mesh.weft.dev/status"] == "injected"

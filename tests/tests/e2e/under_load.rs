@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 use weft_local::info::ControlPlaneOrder;
-use weft_tests::fixture::{Fixture, LIMIT, TestMesh, program};
-use weft_tests::load::{Load, Report};
+use weft_tests::fixture::{Fixture, LIMIT, TestMesh};
+use weft_tests::load::{Load, LocalPods, Report, Target};
 use weft_tests::runner::Test;
 use weft_tests::test;
 
@@ -48,8 +48,8 @@ fn short_lived() -> anyhow::Result<Fixture> {
     Ok(shop()?.control_plane_args(&["--leaf-lifetime", "20s"]))
 }
 
-/// Load on `http://web/` from all client pods, and when it began.
-async fn load(mesh: &TestMesh) -> anyhow::Result<(Load, Instant)> {
+/// Load on `http://web/` from all client pods.
+async fn load(mesh: &TestMesh) -> anyhow::Result<Load<LocalPods>> {
     mesh.settled().await?;
     let pods: Vec<String> = mesh
         .pods_of("shop", "client")
@@ -57,20 +57,26 @@ async fn load(mesh: &TestMesh) -> anyhow::Result<(Load, Instant)> {
         .into_iter()
         .map(|pod| pod.name)
         .collect();
-    let began = Instant::now();
-    let program = program("weft-load")?;
-    let load = Load::start(mesh, &program, "shop", &pods, "http://web/", RATE).await?;
-    Ok((load, began))
+    let place = LocalPods {
+        client: weft_local::Client::clone(mesh),
+        namespace: "shop".to_owned(),
+    };
+    let target = Target {
+        url: "http://web/",
+        rate: RATE,
+        expect: None,
+    };
+    Load::start(place, &pods, target).await
 }
 
-async fn judge(load: Load, began: Instant) -> anyhow::Result<Report> {
-    let report = load.finish(began, RATE).await?;
+async fn judge(load: Load<LocalPods>) -> anyhow::Result<Report> {
+    let report = load.finish().await?;
     report.nothing_failed()?;
     Ok(report)
 }
 
 async fn nothing_fails_while_replicas_roll_over(mesh: &TestMesh) -> anyhow::Result<()> {
-    let (load, began) = load(mesh).await?;
+    let load = load(mesh).await?;
     let addresses = |pods: Vec<weft_local::info::PodInfo>| -> BTreeSet<_> {
         pods.into_iter().flat_map(|pod| pod.ips).collect()
     };
@@ -89,7 +95,7 @@ async fn nothing_fails_while_replicas_roll_over(mesh: &TestMesh) -> anyhow::Resu
         before.is_disjoint(&after) && after.len() == 6,
         "{before:?} {after:?}"
     );
-    let report = judge(load, began).await?;
+    let report = judge(load).await?;
     assert_eq!(
         report.by_pod.len(),
         6,
@@ -100,7 +106,7 @@ async fn nothing_fails_while_replicas_roll_over(mesh: &TestMesh) -> anyhow::Resu
 }
 
 async fn nothing_fails_while_the_control_plane_is_killed(mesh: &TestMesh) -> anyhow::Result<()> {
-    let (load, began) = load(mesh).await?;
+    let load = load(mesh).await?;
     let before = mesh.status().await?.control_plane_pid;
     mesh.control_plane(ControlPlaneOrder::Kill).await?;
     let after = mesh
@@ -110,7 +116,7 @@ async fn nothing_fails_while_the_control_plane_is_killed(mesh: &TestMesh) -> any
         .await?;
     assert_ne!(after.control_plane_pid, before);
     mesh.connected().await?;
-    judge(load, began).await?;
+    judge(load).await?;
     Ok(())
 }
 
@@ -130,7 +136,7 @@ spec:
 }
 
 async fn nothing_fails_while_weights_change_twenty_times(mesh: &TestMesh) -> anyhow::Result<()> {
-    let (load, began) = load(mesh).await?;
+    let load = load(mesh).await?;
     for step in 1..=20u32 {
         let share = step * 5;
         mesh.save(
@@ -148,7 +154,7 @@ async fn nothing_fails_while_weights_change_twenty_times(mesh: &TestMesh) -> any
             "step {step}: {got} % instead of {share} %"
         );
     }
-    let report = judge(load, began).await?;
+    let report = judge(load).await?;
     assert_eq!(report.by_version.len(), 2, "{:?}", report.by_version);
     Ok(())
 }
@@ -170,7 +176,7 @@ async fn share_of_v2(mesh: &TestMesh, count: u32) -> anyhow::Result<f64> {
 async fn nothing_fails_while_certificates_and_the_root_rotate(
     mesh: &TestMesh,
 ) -> anyhow::Result<()> {
-    let (load, began) = load(mesh).await?;
+    let load = load(mesh).await?;
     let pods: Vec<_> = mesh
         .status()
         .await?
@@ -217,6 +223,6 @@ async fn nothing_fails_while_certificates_and_the_root_rotate(
         );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    judge(load, began).await?;
+    judge(load).await?;
     Ok(())
 }
