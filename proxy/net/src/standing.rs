@@ -14,6 +14,9 @@ use crate::drain::Life;
 /// The longest a hop takes new requests, whatever its peer's certificate says.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// In this time a request that is under way ends, on a busy machine too.
+const ENOUGH: Duration = Duration::from_secs(15);
+
 /// How often a worker looks whether trust has changed.
 const TRUST_CHECK: Duration = Duration::from_secs(1);
 
@@ -93,9 +96,11 @@ impl Standing {
 }
 
 /// Goodbye after an hour or nine tenths of what is left of the certificate, up to a tenth earlier so
-/// that hops opened together do not end together; the end comes with the certificate.
+/// that hops opened together do not end together; the end comes with the certificate. Where that
+/// ends soon, what is under way gets half of the time that is left, until it is [`ENOUGH`].
 fn life(now: Instant, left: Duration, rng: &mut impl Rng) -> Life {
-    let retire = LONGEST.min(left.mul_f64(0.9));
+    let under_way = ENOUGH.min(left / 2).max(left / 10);
+    let retire = LONGEST.min(left - under_way);
     let retire = retire.mul_f64(rng.random_range(0.9..1.0));
     Life::new(now + retire, now + left)
 }
@@ -110,7 +115,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hop_says_goodbye_before_its_certificate_or_an_hour_ends() {
         let mut rng = SmallRng::seed_from_u64(1);
-        for (left, earliest, latest) in [(86_400, 3240, 3600), (1000, 810, 900), (0, 0, 0)] {
+        for (left, earliest, latest) in [
+            (86_400, 3240, 3600),
+            (1000, 810, 900),
+            (60, 40, 45),
+            (20, 9, 10),
+            (0, 0, 0),
+        ] {
             let begin = Instant::now();
             let life = life(begin, Duration::from_secs(left), &mut rng);
             life.over().await;
