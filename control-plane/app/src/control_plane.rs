@@ -84,7 +84,11 @@ impl ControlPlane {
         let authority = Arc::new(authority(&settings, cluster.as_ref(), &clock)?);
         let replica = format!("{:08x}", rand::random::<u32>());
         let trust = wire_bundle(&authority.bundle());
-        let server = Server::new(&replica, trust, Limits::default());
+        let limits = Limits {
+            longest_stream: settings.longest_stream,
+            ..Limits::default()
+        };
+        let server = Server::new(&replica, trust, limits);
         let compile = weft_compile::Settings {
             trust_domain: settings.trust_domain.clone(),
             address_ranges: settings.mesh_cidrs.clone(),

@@ -104,6 +104,11 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "87600h", value_parser = duration, env = "WEFT_ROOT_LIFETIME")]
     pub root_lifetime: Duration,
 
+    /// How long a proxy's stream may last, at most; between half of it and all. Its proxy opens
+    /// another one at once, to whichever replica: so they share the proxies again after one was away.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration, env = "WEFT_LONGEST_STREAM")]
+    pub longest_stream: Duration,
+
     /// Address of health and metrics (HTTP: `/healthz/live`, `/healthz/ready`, `/metrics`), for
     /// others to reach: nothing there changes or reveals configuration. Repeat it for several. In a
     /// cluster 0.0.0.0:15014 where none is named.

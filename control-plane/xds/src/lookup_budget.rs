@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rand::Rng;
+
 use tokio::time::Instant;
 
 /// Limits of one stream.
@@ -13,6 +15,16 @@ pub struct Limits {
     pub lookup_burst: u32,
     /// Time for the first request, which says who the client is.
     pub first_request: Duration,
+    /// How long a stream may last, about: its client comes back by a new connection, and so the
+    /// streams spread over the replicas that there are by then.
+    pub longest_stream: Duration,
+}
+
+impl Limits {
+    /// When a stream that is opened now has lasted long enough: not all of them at once.
+    pub(crate) fn stream_end(&self, now: Instant) -> Instant {
+        now + self.longest_stream.mul_f64(rand::rng().random_range(0.5..1.0))
+    }
 }
 
 impl Default for Limits {
@@ -21,6 +33,7 @@ impl Default for Limits {
             lookups_per_second: 200,
             lookup_burst: 2000,
             first_request: Duration::from_secs(10),
+            longest_stream: Duration::from_secs(3600),
         }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn open(
     if !shared.state().hub.is_ready() {
         return Err(status(&StreamEnd::NotReady));
     }
+    let moves_on = shared.limits.stream_end(Instant::now());
     let stream = ProxyStream {
         budget: LookupBudget::new(&shared.limits, Instant::now()),
         closing: shared.closing.subscribe(),
@@ -51,6 +52,7 @@ pub(crate) fn open(
         address: peer.address,
         masqueraded: peer.masqueraded,
         until: peer.until,
+        moves_on,
         incoming: request.into_inner(),
         wake: Arc::new(Notify::new()),
         registered: None,
@@ -67,6 +69,8 @@ struct ProxyStream {
     address: IpAddr,
     masqueraded: bool,
     until: Option<Instant>,
+    /// When the client is to choose a replica anew.
+    moves_on: Instant,
     incoming: Streaming<DeltaDiscoveryRequest>,
     wake: Arc<Notify>,
     closing: watch::Receiver<bool>,
@@ -83,6 +87,7 @@ enum Event {
     Due,
     Resumed,
     Expired,
+    MovesOn,
     Closing,
 }
 
@@ -142,6 +147,7 @@ impl ProxyStream {
                 () = sleep_until(self.until.unwrap_or_else(Instant::now)), if self.until.is_some() => {
                     Event::Expired
                 }
+                () = sleep_until(self.moves_on) => Event::MovesOn,
                 _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
             };
             match event {
@@ -154,6 +160,8 @@ impl ProxyStream {
                         "the certificate of this connection has expired; connect with a new one",
                     ));
                 }
+                // No error: there is nothing wrong on either side.
+                Event::MovesOn => return Ok(None),
                 Event::Closing => {
                     return Err(Status::unavailable("the control plane is going away"));
                 }

@@ -347,10 +347,11 @@ impl Client {
     }
 
     fn report_end(&self, end: &StreamEnd) {
-        if matches!(end, StreamEnd::Renewed) {
-            tracing::debug!("opening a new stream with the new certificate");
-        } else {
-            tracing::warn!(reason = %end, "no stream to the control plane");
+        match end {
+            StreamEnd::Renewed => tracing::debug!("opening a new stream with the new certificate"),
+            // Streams move now and then, so that replicas share them.
+            StreamEnd::Closed => tracing::info!(reason = %end, "opening a new stream"),
+            _ => tracing::warn!(reason = %end, "no stream to the control plane"),
         }
         self.change_status(|status| {
             status.connected = false;

@@ -245,3 +245,21 @@ async fn what_cannot_be_waited_for_is_said_at_once() {
     );
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_stream_ends_in_time_and_the_next_one_goes_on() {
+    let running = Running::start_with(OBJECTS, &["--longest-stream", "200ms"]).await;
+    let client = running.joined().await;
+    for _ in 0..2 {
+        let mut proxy = client
+            .stream("shop/web-1", Kind::Service, &[SERVICE])
+            .await
+            .unwrap();
+        let service: Option<mesh::Service> = proxy.accepted().await;
+        assert!(service.is_some());
+        // Without an error: `Proxy` says so of a stream that has none.
+        let end = proxy.response().await.unwrap_err();
+        assert_eq!(end.code(), Code::Cancelled, "{end}");
+    }
+    running.stop().await;
+}
