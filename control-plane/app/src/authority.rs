@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use tokio::sync::watch;
@@ -50,6 +51,13 @@ pub(crate) enum NotIssued {
     NoAuthority,
     #[error(transparent)]
     Issue(#[from] IssueError),
+}
+
+/// What proxies are waited for.
+pub(crate) struct RotationStep {
+    /// They are to take the new anchors; else, to get certificates of the new issuer.
+    pub is_announced: bool,
+    pub name: String,
 }
 
 /// Where the authority's state lies.
@@ -165,6 +173,23 @@ impl Authority {
         lock(&self.ca).as_ref().map(CertificateAuthority::phase)
     }
 
+    /// The step of a rotation that is under way; no other, of this rotation or another, is named so.
+    pub fn rotation_step(&self) -> Option<RotationStep> {
+        let ca = lock(&self.ca);
+        let ca = ca.as_ref()?;
+        let (is_announced, until) = match ca.phase() {
+            RotationPhase::Stable => return None,
+            RotationPhase::Announced { switch_by } => (true, switch_by),
+            RotationPhase::Switched { drop_by } => (false, drop_by),
+        };
+        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (phase, hash) = (ca.phase(), ca.bundle().hash());
+        Some(RotationStep {
+            is_announced,
+            name: format!("{phase} until {} with {hash}", until.as_secs()),
+        })
+    }
+
     /// None while there is no authority.
     pub fn expiry(&self) -> Option<IssuerExpiry> {
         let ca = lock(&self.ca);
@@ -222,6 +247,11 @@ impl Authority {
     /// Whether the pod is known to have a certificate of the present issuer.
     pub fn has_renewed(&self, pod: &PodRef) -> bool {
         lock(&self.renewed).contains(pod)
+    }
+
+    /// The pods that are known to have one.
+    pub fn renewed_pods(&self) -> HashSet<PodRef> {
+        lock(&self.renewed).clone()
     }
 
     /// Begins to rotate to a new root.

@@ -21,6 +21,7 @@ use crate::authority::{Authority, wire_bundle};
 use crate::certificates::{Certificates, FirstContact, JoinRecords};
 use crate::health;
 use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::heard::replica::Heard;
 use crate::kubernetes::webhook::replica::Webhook;
 use crate::mesh::Mesh;
 use crate::own_identity::OwnIdentity;
@@ -148,14 +149,12 @@ impl ControlPlane {
         if let Some(webhook) = webhook {
             this.serve_webhook(webhook, &mesh);
         }
-        if let Some(cluster) = &this.cluster {
-            let tasks = &mut this.writers;
-            cluster.spawn(tasks, &authority, &mesh, &server, is_ready);
-        }
+        let heard = this.take_part(&authority, &mesh, &server, is_ready);
         let rotation = RootRotation {
             authority,
             mesh: Arc::clone(&mesh),
             server,
+            heard,
         };
         this.tasks.spawn(async move {
             rotation.drive().await;
@@ -167,6 +166,21 @@ impl ControlPlane {
         });
         this.tasks.spawn(read(settings.sources, mesh, ready));
         Ok(this)
+    }
+
+    /// Begins this replica's part in a cluster, if there is one.
+    fn take_part(
+        &mut self,
+        authority: &Arc<Authority>,
+        mesh: &Arc<Mesh>,
+        server: &Server,
+        ready: watch::Receiver<bool>,
+    ) -> Option<Arc<Heard>> {
+        let cluster = self.cluster.as_ref()?;
+        let heard = cluster.heard(authority, mesh, server);
+        let tasks = &mut self.writers;
+        cluster.spawn(tasks, authority, mesh, (server, &heard), ready);
+        Some(heard)
     }
 
     /// How a pod without a certificate is believed.

@@ -23,7 +23,9 @@ pub struct Limits {
 impl Limits {
     /// When a stream that is opened now has lasted long enough: not all of them at once.
     pub(crate) fn stream_end(&self, now: Instant) -> Instant {
-        now + self.longest_stream.mul_f64(rand::rng().random_range(0.5..1.0))
+        now + self
+            .longest_stream
+            .mul_f64(rand::rng().random_range(0.5..1.0))
     }
 }
 

@@ -4,6 +4,10 @@
 //! `issue CLAIM IDENTITY [TOKEN]` asks for a certificate of `IDENTITY` as the pod `CLAIM`
 //! (`namespace/name`); `issue-again CLAIM IDENTITY` shows the pod's own certificate instead of a
 //! token; `stream CLAIM TYPE-URL NAME` opens a stream with it and subscribes to one resource.
+//!
+//! `join CLAIM IDENTITY TOKEN` keeps the certificate as the pod's own. `stay CLAIM TYPE-URL NAME
+//! [REASON]` keeps a stream and prints what comes, a line for each response: it confirms all of it,
+//! or refuses it for this reason.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +15,17 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
+use prost::Message;
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use weft_certs::{
-    IdentityStore, KeyExchange, MeshTls, PrivateKey, SystemClock, TrustBundle, TrustStore,
-    WorkloadIdentity, peer_name,
+    Identity, IdentityStore, IssuedChain, KeyExchange, MeshTls, PrivateKey, SystemClock,
+    TrustBundle, TrustStore, WorkloadIdentity, peer_name,
 };
 use weft_identity::{SpiffeId, TrustDomain};
 use weft_proto::ca::IssueRequest;
@@ -26,6 +33,7 @@ use weft_proto::ca::certificate_service_client::CertificateServiceClient;
 use weft_proto::discovery::DeltaDiscoveryRequest;
 use weft_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use weft_proto::envoy::config::core::v3::Node;
+use weft_proto::{google, mesh};
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -35,6 +43,8 @@ const CONTROL_PLANE: &str = "10.244.0.1:15010";
 const POD: &str = "/run/weft";
 /// An answer takes less.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Whoever stays is ended by who started it, and never stays for longer.
+const LONG: Duration = Duration::from_secs(300);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Fault> {
@@ -47,13 +57,25 @@ async fn main() -> Result<(), Fault> {
                 issue(channel(false).await?, claim, id, Some(token)).await
             }
             ["issue-again", claim, id] => issue(channel(true).await?, claim, id, None).await,
+            ["join", claim, id, token] => join(channel(false).await?, claim, id, token).await,
+            ["stay", claim, type_url, name] => {
+                stay(channel(true).await?, claim, type_url, name, None).await
+            }
+            ["stay", claim, type_url, name, reason] => {
+                stay(channel(true).await?, claim, type_url, name, Some(reason)).await
+            }
             ["stream", claim, type_url, name] => {
                 subscribe(channel(true).await?, claim, type_url, name).await
             }
             _ => Err("what is to be done?".into()),
         }
     };
-    let report = match tokio::time::timeout(LIMIT, work).await? {
+    let limit = if words.first() == Some(&"stay") {
+        LONG
+    } else {
+        LIMIT
+    };
+    let report = match tokio::time::timeout(limit, work).await? {
         Ok(report) => report,
         Err(fault) => match fault.downcast_ref::<Status>() {
             Some(status) => json!({
@@ -67,10 +89,13 @@ async fn main() -> Result<(), Fault> {
     Ok(())
 }
 
+fn setting(name: &str, usual: &str) -> String {
+    std::env::var(name).unwrap_or(usual.to_owned())
+}
+
 /// A connection with the trust of the pod; with its certificate, if `proven`.
 async fn channel(proven: bool) -> Result<Channel, Fault> {
     let domain = TrustDomain::default();
-    let setting = |name: &str, usual: &str| std::env::var(name).unwrap_or(usual.to_owned());
     let pod = setting("WEFT_JOINER_POD", POD);
     let pem = std::fs::read_to_string(format!("{pod}/trust-bundle.pem"))?;
     let trust = Arc::new(TrustStore::new(TrustBundle::from_pem(&pem, &domain)?));
@@ -101,8 +126,32 @@ async fn issue(
     id: &str,
     token: Option<&str>,
 ) -> Result<Value, Fault> {
+    let key = PrivateKey::generate()?;
+    let chain = issued(channel, claim, id, token, &key).await?;
+    Ok(json!({ "issued": chain.len() }))
+}
+
+/// As `issue`, and keeps what comes.
+async fn join(channel: Channel, claim: &str, id: &str, token: &str) -> Result<Value, Fault> {
+    let key = PrivateKey::generate()?;
+    let chain = issued(channel, claim, id, Some(token), &key).await?;
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    let identity = Identity::new(key, IssuedChain::new(chain)?)?;
+    let state = format!("{}/state", setting("WEFT_JOINER_POD", POD));
+    std::fs::create_dir_all(&state)?;
+    IdentityStore::new(Path::new(&state)).save(&identity)?;
+    Ok(json!({ "joined": identity.chain().serial().to_string() }))
+}
+
+async fn issued(
+    channel: Channel,
+    claim: &str,
+    id: &str,
+    token: Option<&str>,
+    key: &PrivateKey,
+) -> Result<Vec<Vec<u8>>, Fault> {
     let (namespace, pod) = claim.split_once('/').ok_or("claim NAMESPACE/POD")?;
-    let csr = PrivateKey::generate()?.csr(&id.parse::<SpiffeId>()?)?;
+    let csr = key.csr(&id.parse::<SpiffeId>()?)?;
     let mut request = Request::new(IssueRequest {
         csr: csr.to_vec(),
         namespace: namespace.to_owned(),
@@ -113,8 +162,65 @@ async fn issue(
         request.metadata_mut().insert("authorization", value);
     }
     let mut service = CertificateServiceClient::new(channel);
-    let issued = service.issue(request).await?.into_inner();
-    Ok(json!({ "issued": issued.chain.len() }))
+    Ok(service.issue(request).await?.into_inner().chain)
+}
+
+fn subscription(claim: &str, type_url: &str, name: &str) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(Node {
+            id: claim.to_owned(),
+            ..Node::default()
+        }),
+        type_url: type_url.to_owned(),
+        resource_names_subscribe: vec![name.to_owned()],
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+/// Answers every response until the stream ends.
+async fn stay(
+    channel: Channel,
+    claim: &str,
+    type_url: &str,
+    name: &str,
+    reason: Option<&str>,
+) -> Result<Value, Fault> {
+    let (answers, waiting) = mpsc::unbounded_channel();
+    answers.send(subscription(claim, type_url, name))?;
+    let requests = stream::unfold(waiting, |mut waiting| async move {
+        waiting.recv().await.map(|next| (next, waiting))
+    });
+    let mut service = AggregatedDiscoveryServiceClient::new(channel);
+    let opened = service.delta_aggregated_resources(requests).await?;
+    let mut responses = opened.into_inner();
+    while let Some(response) = responses.message().await? {
+        let names: Vec<&str> = response.resources.iter().map(|r| r.name.as_str()).collect();
+        println!("{}", json!({ "names": names }));
+        answers.send(DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: reason.map(|reason| refusal(&names, reason)),
+            ..DeltaDiscoveryRequest::default()
+        })?;
+    }
+    Ok(json!({ "ended": true }))
+}
+
+fn refusal(names: &[&str], reason: &str) -> google::rpc::Status {
+    let detail = |name: &&str| prost_types::Any {
+        type_url: weft_proto::type_url::REFUSAL.to_owned(),
+        value: mesh::Refusal {
+            resource: (*name).to_owned(),
+            field: "ports".to_owned(),
+            reason: reason.to_owned(),
+        }
+        .encode_to_vec(),
+    };
+    google::rpc::Status {
+        code: 3,
+        message: "refused".to_owned(),
+        details: names.iter().map(detail).collect(),
+    }
 }
 
 async fn subscribe(
@@ -123,15 +229,7 @@ async fn subscribe(
     type_url: &str,
     name: &str,
 ) -> Result<Value, Fault> {
-    let first = DeltaDiscoveryRequest {
-        node: Some(Node {
-            id: claim.to_owned(),
-            ..Node::default()
-        }),
-        type_url: type_url.to_owned(),
-        resource_names_subscribe: vec![name.to_owned()],
-        ..DeltaDiscoveryRequest::default()
-    };
+    let first = subscription(claim, type_url, name);
     let requests = stream::iter([first]).chain(stream::pending());
     let mut service = AggregatedDiscoveryServiceClient::new(channel);
     let opened = service.delta_aggregated_resources(requests).await?;

@@ -1,17 +1,13 @@
 //! Replicas of the control plane and what they keep in an API server: who leads, the CA, the trust
 //! anchors, and who is believed at first contact. Each test has an API server to itself.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::Stdio;
-
-use anyhow::Context;
-use serde_json::{Value, json};
-use tokio::process::{Child, Command};
-use weft_tests::cluster::{ApiServer, Fact, Kubectl, Trial, until};
+use serde_json::json;
+use weft_tests::cluster::{Fact, Trial, until};
 use weft_tests::cluster_test;
-use weft_tests::fixture::program;
 use weft_tests::runner::Test;
+
+use crate::replicas::ROTATION;
+pub(crate) use crate::replicas::Setting;
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
@@ -22,155 +18,6 @@ pub fn tests() -> Vec<Test> {
         cluster_test!(only_a_pods_own_token_is_believed),
     ]
 }
-
-/// An API server with the mesh's namespace and a meshed one.
-pub(crate) struct Setting {
-    api: ApiServer,
-    pub(crate) kubectl: Kubectl,
-}
-
-/// A control plane of its own process.
-pub(crate) struct Replica {
-    process: Child,
-    admin: PathBuf,
-    address: SocketAddr,
-}
-
-impl Setting {
-    pub(crate) async fn new() -> anyhow::Result<Self> {
-        let api = ApiServer::start().await?;
-        let this = Self {
-            kubectl: api.kubectl().in_namespace("weft-system"),
-            api,
-        };
-        for namespace in ["weft-system", "shop"] {
-            let args = ["create", "namespace", namespace];
-            this.kubectl.text(&args).await?;
-        }
-        this.label("shop", "mesh.weft.dev/inject=enabled").await?;
-        Ok(this)
-    }
-
-    async fn label(&self, namespace: &str, label: &str) -> anyhow::Result<()> {
-        let args = ["label", "namespace", namespace, label];
-        self.kubectl.text(&args).await.map(drop)
-    }
-
-    /// Makes a meshed pod in namespace `shop`, as if a kubelet had started it.
-    async fn pod(&self, name: &str, ip: &str) -> anyhow::Result<()> {
-        let shop = self.kubectl.in_namespace("shop");
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "annotations": {"mesh.weft.dev/status": "injected"}},
-            "spec": {"serviceAccountName": "web", "containers": [{"name": "a", "image": "a"}]},
-        });
-        shop.create(&pod.to_string()).await?;
-        let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}}).to_string();
-        let args = ["patch", "pod", name, "--subresource=status", "-p", &status];
-        shop.text(&args).await.map(drop)
-    }
-
-    /// Starts a replica, as the pod `name`.
-    pub(crate) fn start(&self, name: &str) -> anyhow::Result<Replica> {
-        let admin = self.api.dir().join(format!("{name}.sock"));
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let log = std::fs::File::create(self.api.dir().join(format!("{name}.log")))?;
-        let process = Command::new(program("weft-control-plane")?)
-            .args(["run", "--kubernetes", "--lease-duration=4s", "--pod", name])
-            .args(["--health=127.0.0.1:0", "--webhook=127.0.0.1:0"])
-            .arg(format!("--listen={address}"))
-            .arg(format!("--admin=unix:{}", admin.display()))
-            .env("KUBECONFIG", self.api.kubectl().kubeconfig())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()?;
-        Ok(Replica {
-            process,
-            admin,
-            address,
-        })
-    }
-
-    /// Waits until the replica of this name leads.
-    pub(crate) async fn led_by(&self, name: &str) -> anyhow::Result<()> {
-        until(&format!("{name} leads"), async || {
-            let lease = self.kubectl.find("lease", "weft-leader").await?;
-            let lease = lease.unwrap_or_default();
-            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-            Ok(Fact::when(holder.starts_with(&format!("{name}_")), &lease))
-        })
-        .await
-    }
-
-    /// The CA's bytes, once they are there.
-    async fn ca(&self) -> anyhow::Result<Value> {
-        until("there is a CA Secret", async || {
-            let secret = self.kubectl.find("secret", "weft-ca").await?;
-            Ok(match secret {
-                Some(secret) => Fact::Is(secret["data"].clone()),
-                None => Fact::NotYet("none".into()),
-            })
-        })
-        .await
-    }
-
-    /// Waits until the trust anchors of the namespace are this many.
-    async fn anchors(&self, namespace: &str, count: usize) -> anyhow::Result<String> {
-        let kubectl = self.kubectl.in_namespace(namespace);
-        until(&format!("{count} anchors in {namespace}"), async || {
-            let map = kubectl.find("configmap", "weft-trust").await?;
-            let map = map.unwrap_or_default();
-            let bundle = map["data"]["bundle.pem"].as_str().unwrap_or_default();
-            Ok(if bundle.matches("BEGIN CERTIFICATE").count() == count {
-                Fact::Is(bundle.to_owned())
-            } else {
-                Fact::NotYet(map.to_string())
-            })
-        })
-        .await
-    }
-}
-
-impl Replica {
-    /// Status and answer of the admin interface.
-    async fn admin(&self, method: &str, path: &str) -> anyhow::Result<(u16, String)> {
-        let output = Command::new("curl")
-            .args(["-sS", "-X", method, "-w", "\n%{http_code}", "--unix-socket"])
-            .arg(&self.admin)
-            .arg(format!("http://admin{path}"))
-            .output()
-            .await?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').context("curl said nothing")?;
-        Ok((status.parse()?, body.to_owned()))
-    }
-
-    /// Waits until an answer has this in it.
-    async fn says(&self, path: &str, word: &str) -> anyhow::Result<String> {
-        until(&format!("{path} says {word:?}"), async || {
-            Ok(match self.admin("GET", path).await {
-                Ok((_, body)) if body.contains(word) => Fact::Is(body),
-                Ok((_, body)) => Fact::NotYet(body),
-                Err(error) => Fact::NotYet(error.to_string()),
-            })
-        })
-        .await
-    }
-
-    /// Ends as a pod does that is deleted.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.process.id().context("it has ended")?;
-        let pid = rustix::process::Pid::from_raw(pid.try_into()?).context("no process ID")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let ended = self.process.wait().await?;
-        anyhow::ensure!(ended.success(), "{ended}");
-        Ok(())
-    }
-}
-
-const ROTATION: &str = "/v1/rotate-root";
 
 async fn another_replica_leads_when_the_leader_is_killed(_: &Trial) -> anyhow::Result<()> {
     let setting = Setting::new().await?;
@@ -306,30 +153,13 @@ async fn only_a_pods_own_token_is_believed(_: &Trial) -> anyhow::Result<()> {
     setting.pod("web-2", "127.0.0.2").await?;
     let replica = setting.start("first")?;
     replica.says("/readyz", "ready").await?;
-    let anchors = setting.anchors("shop", 1).await?;
-    std::fs::write(setting.api.dir().join("trust-bundle.pem"), anchors)?;
+    setting.trust(1).await?;
 
-    let token = async |audience: &str, pod: Option<&str>| {
-        let audience = format!("--audience={audience}");
-        let pod = pod.map(|pod| format!("--bound-object-name={pod}"));
-        let mut args = vec!["create", "token", "web", &audience];
-        if let Some(pod) = &pod {
-            args.extend(["--bound-object-kind=Pod", pod]);
-        }
-        shop.text(&args).await
-    };
+    let token = async |audience: &str, pod: Option<&str>| setting.token(audience, pod).await;
     let id = "spiffe://cluster.local/ns/shop/sa/web";
     let issue = async |pod: &str, token: String| {
         let claim = format!("shop/{pod}");
-        let output = Command::new(program("weft-joiner")?)
-            .args(["issue", &claim, id, token.trim()])
-            .env("WEFT_JOINER_CONTROL_PLANE", replica.address.to_string())
-            .env("WEFT_JOINER_POD", setting.api.dir())
-            .output()
-            .await?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        anyhow::ensure!(output.status.success(), "{output:?}");
-        Ok(text)
+        setting.join(&replica, &["issue", &claim, id, &token]).await
     };
     let own = issue("web-1", token("weft", Some("web-1")).await?).await?;
     anyhow::ensure!(own.contains("issued"), "{own}");

@@ -3,10 +3,12 @@
 //! needs and runs it; see `weft_tests::runner` for its flags.
 
 mod api_server;
+mod heard;
 mod identity;
 mod injection;
 mod mesh;
 mod platform;
+mod replicas;
 mod rollout;
 mod status;
 
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
         platform::tests(),
         api_server::tests(),
         identity::tests(),
+        heard::tests(),
         injection::tests(),
         mesh::tests(),
         rollout::tests(),

@@ -1,24 +1,21 @@
 //! Keeps the authority in force and Secret `weft-ca` the same: adopts what the leader wrote, makes
 //! the first root, restores what was deleted, and says so where it can do neither.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use weft_certs::{CertificateAuthority, IssuerError};
 use weft_xds::Server;
 
 use super::ca_secret::{CaSecret, Found, NotStored, SECRET};
-use super::{Outage, changes, supplied_ca};
+use super::changes::{self, Watched};
+use super::supplied_ca;
 use crate::authority::Authority;
 use crate::findings::Finding;
 
-/// How often to look without being told to.
-const TICK: Duration = Duration::from_secs(30);
-/// As [`TICK`], while something is amiss.
-const IMPATIENT: Duration = Duration::from_secs(1);
 /// The leader restores at once; after this long, whoever still has the CA does.
 const LEADER_FIRST: Duration = Duration::from_secs(5);
 
@@ -28,6 +25,8 @@ pub(crate) struct CaKeeper {
     server: Server,
     /// The evidence has been left.
     marked: AtomicBool,
+    /// Since when the Secret has been missing, as seen here.
+    absent_since: Mutex<Option<Instant>>,
 }
 
 /// What there is to decide by.
@@ -87,54 +86,11 @@ fn decide(situation: &Situation) -> Step {
     }
 }
 
-impl CaKeeper {
-    pub fn new(secret: Arc<CaSecret>, authority: Arc<Authority>, server: Server) -> Self {
-        Self {
-            secret,
-            authority,
-            server,
-            marked: AtomicBool::new(false),
-        }
-    }
+impl changes::Reconcile for CaKeeper {
+    const WHAT: &str = "certificate authority";
 
-    /// Keeps for ever.
-    pub async fn keep(&self) {
-        let changed = Notify::new();
-        let supplied = async {
-            match self.secret.supplied() {
-                Some(name) => changes::tell(self.secret.api(), name, &changed).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = changes::tell(self.secret.api(), SECRET, &changed) => {}
-            () = supplied => {}
-            () = self.follow(&changed) => {}
-        }
-    }
-
-    async fn follow(&self, changed: &Notify) {
-        let mut leadership = self.secret.leadership();
-        let mut absent_since = None;
-        let mut outage = Outage::default();
-        loop {
-            let led = leadership.borrow_and_update().leads();
-            let reconciled = self.reconcile(&mut absent_since).await;
-            outage.note("certificate authority", &reconciled);
-            let settled = reconciled.unwrap_or(false);
-            let pause = if settled { TICK } else { IMPATIENT };
-            tokio::select! {
-                () = changed.notified() => {}
-                // An error means that everything is being dropped.
-                _ = leadership.wait_for(|leadership| leadership.leads() != led) => {}
-                () = sleep(pause) => {}
-            }
-        }
-    }
-
-    /// Looks, and does what is to be done. Whether all is as it should be.
-    async fn reconcile(&self, absent_since: &mut Option<Instant>) -> Result<bool, NotStored> {
-        let mut settled = self.agree(absent_since).await?;
+    async fn reconcile(&self) -> anyhow::Result<bool> {
+        let mut settled = self.agree().await?;
         if settled && self.secret.may_write() {
             if !self.marked.load(Ordering::Relaxed) {
                 self.secret.mark().await?;
@@ -144,8 +100,37 @@ impl CaKeeper {
         }
         Ok(settled)
     }
+}
 
-    async fn agree(&self, absent_since: &mut Option<Instant>) -> Result<bool, NotStored> {
+impl CaKeeper {
+    pub fn new(secret: Arc<CaSecret>, authority: Arc<Authority>, server: Server) -> Self {
+        Self {
+            secret,
+            authority,
+            server,
+            marked: AtomicBool::new(false),
+            absent_since: Mutex::default(),
+        }
+    }
+
+    /// Keeps for ever.
+    pub async fn keep(&self) {
+        let changed = Notify::new();
+        let secrets = self.secret.api();
+        let supplied = async {
+            match self.secret.supplied() {
+                Some(name) => changes::tell(secrets, &Watched::Name(name), &changed).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = changes::tell(secrets, &Watched::Name(SECRET), &changed) => {}
+            () = supplied => {}
+            () = changes::follow(self, &changed, self.secret.leadership()) => {}
+        }
+    }
+
+    async fn agree(&self) -> Result<bool, NotStored> {
         let _changing = self.authority.changing().await;
         let found = self.secret.read(self.authority.settings()).await?;
         let at_hand = self.authority.in_force();
@@ -155,12 +140,7 @@ impl CaKeeper {
             Found::Authority(found) if is_same(at_hand.as_ref(), found) => Stored::Same,
             Found::Authority(_) => Stored::Other,
         };
-        let now = Instant::now();
-        if stored == Stored::Absent {
-            absent_since.get_or_insert(now);
-        } else {
-            *absent_since = None;
-        }
+        let absent_for = self.absent_for(stored == Stored::Absent);
         let evidence = match (&stored, &at_hand) {
             (Stored::Absent, None) => self.secret.evidence().await?,
             _ => None,
@@ -169,7 +149,7 @@ impl CaKeeper {
             found: stored,
             at_hand: at_hand.is_some(),
             leads: self.secret.may_write(),
-            absent_for: absent_since.map_or(Duration::ZERO, |since| now - since),
+            absent_for,
             evidence: evidence.is_some(),
         });
         self.note(step, &found, evidence);
@@ -180,6 +160,17 @@ impl CaKeeper {
             (step, ..) => return Ok(step == Step::Nothing),
         }
         Ok(true)
+    }
+
+    /// How long the Secret has been missing.
+    fn absent_for(&self, is_absent: bool) -> Duration {
+        let since = self.absent_since.lock();
+        let mut since = since.unwrap_or_else(PoisonError::into_inner);
+        if !is_absent {
+            *since = None;
+            return Duration::ZERO;
+        }
+        since.get_or_insert_with(Instant::now).elapsed()
     }
 
     fn adopt(&self, found: CertificateAuthority) {

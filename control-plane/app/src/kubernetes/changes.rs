@@ -26,14 +26,24 @@ const WATCH_SECONDS: u32 = 290;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Tells `changed` of every change to objects of this name, for ever.
-pub(crate) async fn tell<K>(api: &Api<K>, name: &str, changed: &Notify)
+/// Which objects are meant.
+#[derive(Clone, Debug)]
+pub(crate) enum Watched<'a> {
+    Name(&'a str),
+    /// With this label, whatever its value.
+    Label(&'a str),
+}
+
+/// Tells `changed` of every change to these objects, for ever.
+pub(crate) async fn tell<K>(api: &Api<K>, watched: &Watched<'_>, changed: &Notify)
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
-    let params = WatchParams::default()
-        .fields(&format!("metadata.name={name}"))
-        .timeout(WATCH_SECONDS);
+    let params = WatchParams::default().timeout(WATCH_SECONDS);
+    let params = match watched {
+        Watched::Name(name) => params.fields(&format!("metadata.name={name}")),
+        Watched::Label(label) => params.labels(label),
+    };
     let mut pause = SHORTEST_PAUSE;
     loop {
         // From any recent state on: what is there already is told as added.
@@ -49,7 +59,7 @@ where
                     pause = SHORTEST_PAUSE;
                 }
             }
-            Err(error) => tracing::debug!(name, "cannot watch: {error}"),
+            Err(error) => tracing::debug!(?watched, "cannot watch: {error}"),
         }
         changed.notify_one();
         let jitter = rand::rng().random_range(0.75..1.25);

@@ -1,5 +1,6 @@
 //! One replica's part in a cluster: its Lease, the CA's Secret, the trust anchors' ConfigMaps,
-//! the status of objects and the reviews of tokens, made from the settings and kept as tasks.
+//! the status of objects, what the replicas heard and the reviews of tokens, made from the settings
+//! and kept as tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use weft_xds::Server;
 
 use super::ca_keeper::CaKeeper;
 use super::ca_secret::CaSecret;
+use super::heard::replica::Heard;
 use super::lease::LeaderLease;
 use super::status::writer::StatusWriter;
 use super::status::xmesh::MeshObjects;
@@ -30,6 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(crate) struct Cluster {
     client: Client,
     namespace: String,
+    pod: String,
     lease: Arc<LeaderLease>,
     secret: Arc<CaSecret>,
 }
@@ -50,6 +53,7 @@ impl Cluster {
         Self {
             client,
             namespace,
+            pod: pod.to_owned(),
             lease,
             secret: Arc::new(secret),
         }
@@ -77,15 +81,37 @@ impl Cluster {
         .await
     }
 
+    /// What proxies tell this replica and the others.
+    pub fn heard(
+        &self,
+        authority: &Arc<Authority>,
+        mesh: &Arc<Mesh>,
+        server: &Server,
+    ) -> Arc<Heard> {
+        Arc::new(Heard::new(
+            self.client.clone(),
+            (&self.namespace, &self.pod),
+            Arc::clone(mesh),
+            server.clone(),
+            Arc::clone(authority),
+            self.lease.leadership(),
+        ))
+    }
+
     /// Begins to take part. `ready` becomes true once every source has listed.
     pub fn spawn(
         &self,
         tasks: &mut JoinSet<anyhow::Result<()>>,
         authority: &Arc<Authority>,
         mesh: &Arc<Mesh>,
-        server: &Server,
+        (server, heard): (&Server, &Arc<Heard>),
         ready: watch::Receiver<bool>,
     ) {
+        let (listening, listed) = (Arc::clone(heard), ready.clone());
+        tasks.spawn(async move {
+            listening.keep(listed).await;
+            Ok(())
+        });
         let lease = Arc::clone(&self.lease);
         tasks.spawn(async move {
             lease.keep().await;
@@ -112,6 +138,7 @@ impl Cluster {
         let statuses = StatusWriter::new(
             self.client.clone(),
             Arc::clone(mesh),
+            Arc::clone(heard),
             server.progress(),
             self.lease.leadership(),
             ready,

@@ -5,6 +5,7 @@
 //! - [`ca_secret`], [`ca_keeper`], [`supplied_ca`]: the CA's state in a Secret.
 //! - [`trust_config_map`]: the trust anchors in every namespace of the mesh.
 //! - [`status`]: what objects are told about themselves.
+//! - [`heard`]: what the other replicas heard of proxies.
 //! - [`token_review`]: who shows a service account token.
 //! - `webhook`: injection.
 //! - [`changes`]: being told when one of these objects changes.
@@ -13,6 +14,7 @@ pub(crate) mod ca_keeper;
 pub(crate) mod ca_secret;
 pub(crate) mod changes;
 pub(crate) mod cluster;
+pub(crate) mod heard;
 pub(crate) mod lease;
 pub(crate) mod status;
 pub(crate) mod supplied_ca;

@@ -16,8 +16,9 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout_at};
 
+use super::changes::{self, Watched};
 use super::lease::Leadership;
-use super::{MANAGED_BY, Outage, changes, labels};
+use super::{MANAGED_BY, Outage, labels};
 use crate::authority::Authority;
 use crate::mesh::Mesh;
 
@@ -123,7 +124,7 @@ impl TrustConfigMaps {
     pub async fn keep(&self) {
         let edited = Notify::new();
         tokio::select! {
-            () = changes::tell(&self.all, TRUST, &edited) => {}
+            () = changes::tell(&self.all, &Watched::Name(TRUST), &edited) => {}
             () = self.follow(&edited) => {}
         }
     }

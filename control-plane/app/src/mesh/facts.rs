@@ -40,6 +40,11 @@ fn problem(field: &FieldPath, reason: Reason, message: &str) -> Problem {
 pub(crate) struct Refusals(BTreeMap<Subject, Vec<String>>);
 
 impl Refusals {
+    /// Each object, and what was refused of it.
+    pub fn iter(&self) -> impl Iterator<Item = (&Subject, &[String])> {
+        self.0.iter().map(|(object, texts)| (object, &texts[..]))
+    }
+
     pub fn of(&self, kind: &str, namespace: &str, name: &str) -> &[String] {
         let subject = Subject {
             kind: kind.into(),

@@ -25,6 +25,7 @@ use weft_source::kubernetes::{Shown, Status};
 use super::merge::difference;
 use super::{Desired, MANAGER, desired};
 use crate::kubernetes::Outage;
+use crate::kubernetes::heard::replica::Heard;
 use crate::kubernetes::lease::Leadership;
 use crate::mesh::{Mesh, Refusals};
 
@@ -63,7 +64,9 @@ struct Write {
 pub(crate) struct StatusWriter {
     client: Client,
     mesh: Arc<Mesh>,
-    /// Changes with what proxies refuse, and oftener.
+    /// What proxies refuse.
+    heard: Arc<Heard>,
+    /// Changes with what those of this replica do, and oftener.
     progress: watch::Receiver<u64>,
     leadership: watch::Receiver<Leadership>,
     /// Becomes true once every source has listed.
@@ -74,6 +77,7 @@ impl StatusWriter {
     pub fn new(
         client: Client,
         mesh: Arc<Mesh>,
+        heard: Arc<Heard>,
         progress: watch::Receiver<u64>,
         leadership: watch::Receiver<Leadership>,
         ready: watch::Receiver<bool>,
@@ -81,6 +85,7 @@ impl StatusWriter {
         Self {
             client,
             mesh,
+            heard,
             progress,
             leadership,
             ready,
@@ -104,7 +109,7 @@ impl StatusWriter {
             let _ = leadership.wait_for(Leadership::leads).await;
             published.borrow_and_update();
             news.borrow_and_update();
-            let refusals = self.mesh.refusals();
+            let refusals = self.heard.refusals();
             let due = self.due(&shown, &refusals, &mut attempts);
             let written = self.write(due, &mut attempts).await;
             outage.note("status of objects", &written);
@@ -123,13 +128,19 @@ impl StatusWriter {
     /// Returns when proxies refuse something else.
     async fn other_than(&self, before: &Refusals) {
         let mut progress = self.progress.clone();
+        let mut others = self.heard.changed();
         loop {
             progress.borrow_and_update();
-            if self.mesh.refusals() != *before {
+            others.mark_unchanged();
+            if self.heard.refusals() != *before {
                 return;
             }
             sleep(REFUSALS_PAUSE).await;
-            if progress.changed().await.is_err() {
+            let more = tokio::select! {
+                more = progress.changed() => more,
+                more = others.changed() => more,
+            };
+            if more.is_err() {
                 return std::future::pending().await;
             }
         }

@@ -22,8 +22,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use weft_certs::{Clock, ServingRotation};
 
 use super::certificate::Serving;
+use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::changes::{self, Watched};
 use crate::kubernetes::lease::Leadership;
-use crate::kubernetes::{FIELD_MANAGER, changes};
 
 /// The configuration, as installed.
 const CONFIGURATION: &str = "weft-injector";
@@ -131,7 +132,7 @@ impl CallerBundle {
         };
         tokio::select! {
             () = own => {}
-            () = changes::tell(&self.configurations, CONFIGURATION, &changed) => {}
+            () = changes::tell(&self.configurations, &Watched::Name(CONFIGURATION), &changed) => {}
             () = changes::follow(self, &changed, leadership) => {}
         }
     }

@@ -18,8 +18,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use weft_certs::{Clock, SecretError, ServingRotation};
 
+use crate::kubernetes::changes::{self, Watched};
 use crate::kubernetes::lease::Leadership;
-use crate::kubernetes::{FIELD_MANAGER, changes, labels};
+use crate::kubernetes::{FIELD_MANAGER, labels};
 
 /// The Secret.
 const SECRET: &str = "weft-webhook";
@@ -107,7 +108,7 @@ impl ServingSecret {
         let changed = Notify::new();
         let leadership = self.leadership.clone();
         tokio::select! {
-            () = changes::tell(&self.secrets, SECRET, &changed) => {}
+            () = changes::tell(&self.secrets, &Watched::Name(SECRET), &changed) => {}
             () = changes::follow(self, &changed, leadership) => {}
         }
     }
