@@ -1,6 +1,7 @@
 //! The cluster as programs on this machine: starting and stopping it, and taking away one of its
 //! programs for a while. What it consists of is `tests/cluster/up`'s business.
 
+use std::fs::DirEntry;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use weft_local::Output;
 
 use super::{Fact, folder, until};
 use crate::artifacts::artifacts;
@@ -15,6 +19,10 @@ use crate::fixture::bin_dir;
 
 /// How the folders of runs begin, which all their processes name.
 pub const RUNS: &str = "/var/tmp/weft-cluster-";
+/// The nodes that `up` starts.
+const NODES: [u8; 2] = [1, 2];
+/// The nft table of what is cut off.
+const CUT: &str = "weft-test-cut";
 /// What `up` prints once the cluster is ready, before the path.
 const READY: &str = "export KUBECONFIG=";
 
@@ -98,6 +106,97 @@ impl Local {
         .await?;
         Ok(held)
     }
+}
+
+impl Local {
+    /// Runs a program of this machine in the network of a node, whatever the API server does.
+    pub async fn in_node(&self, node: u8, argv: &[&str]) -> anyhow::Result<Output> {
+        let kubelet = pid(
+            &self.dir.join(format!("hold/node{node}.kubelet")),
+            "kubelet",
+        )?;
+        in_network(kubelet, argv, "").await
+    }
+
+    /// Runs a program of this machine in the network of a pod.
+    pub async fn in_pod(&self, pod: &Value, argv: &[&str]) -> anyhow::Result<Output> {
+        let uid = pod["metadata"]["uid"]
+            .as_str()
+            .context("a pod has no UID")?;
+        let place = format!("/pod{uid}/");
+        let is_in_it = |entry: &DirEntry| {
+            let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            groups.contains(&place)
+        };
+        let mut processes = std::fs::read_dir("/proc")?.flatten();
+        let found = processes.find(is_in_it);
+        let found = found.and_then(|entry| entry.file_name().to_string_lossy().parse().ok());
+        let process = found.and_then(Pid::from_raw);
+        in_network(
+            process.with_context(|| format!("no process in {place}"))?,
+            argv,
+            "",
+        )
+        .await
+    }
+
+    /// Drops what this pod's address sends to the API server, until that is healed.
+    pub async fn cut_off(&self, address: &str) -> anyhow::Result<CutOff<'_>> {
+        let rules = format!(
+            "table ip {CUT} {{\n chain pods {{\n type filter hook prerouting priority raw;
+             ip saddr {address} ip daddr {{ 10.96.0.1, 198.18.0.1 }} tcp dport {{ 443, 6443 }} drop\n }}\n }}\n"
+        );
+        for node in NODES {
+            let kubelet = pid(
+                &self.dir.join(format!("hold/node{node}.kubelet")),
+                "kubelet",
+            )?;
+            let output = in_network(kubelet, &["nft", "-f", "-"], &rules).await?;
+            anyhow::ensure!(output.code == 0, "nft: {}", output.err());
+        }
+        Ok(CutOff { local: self })
+    }
+}
+
+/// A pod that does not reach the API server.
+#[derive(Debug)]
+pub struct CutOff<'a> {
+    local: &'a Local,
+}
+
+impl CutOff<'_> {
+    /// Lets it again. (Who forgets it leaves it to the end of the cluster.)
+    pub async fn heal(self) -> anyhow::Result<()> {
+        for node in NODES {
+            let argv = ["nft", "delete", "table", "ip", CUT];
+            let output = self.local.in_node(node, &argv).await?;
+            anyhow::ensure!(output.code == 0, "nft: {}", output.err());
+        }
+        Ok(())
+    }
+}
+
+/// Runs a program of this machine, which sees this process's network.
+async fn in_network(process: Pid, argv: &[&str], input: &str) -> anyhow::Result<Output> {
+    let network = format!("--net=/proc/{}/ns/net", process.as_raw_nonzero());
+    let mut child = tokio::process::Command::new("nsenter")
+        .arg(network)
+        .args(argv)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("running nsenter")?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    Ok(Output {
+        code: output.status.code().unwrap_or(128),
+        stdout: output.stdout,
+        stderr: output.stderr,
+    })
 }
 
 /// The process, as the host counts, of the program that this file would keep down (tests/cluster/node).

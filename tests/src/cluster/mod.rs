@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use api_server::ApiServer;
 pub use kubectl::{Fact, Kubectl, condition, container, until};
-pub use local::{Held, Local};
+pub use local::{CutOff, Held, Local};
 pub use mesh::{Mesh, weft};
 pub use trial::{Body, Namespace, Trial, client, in_cluster};
 

@@ -3,6 +3,7 @@
 //! needs and runs it; see `weft_tests::runner` for its flags.
 
 mod api_server;
+mod faults;
 mod heard;
 mod identity;
 mod injection;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         injection::tests(),
         mesh::tests(),
         rollout::tests(),
+        faults::tests(),
         status::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())

@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
 pub const PROXY: &str = "weft-proxy";
 
 /// A pod that acts as `visitor`.
-async fn visitor(ns: &Namespace) -> anyhow::Result<()> {
+pub async fn visitor(ns: &Namespace) -> anyhow::Result<()> {
     ns.text(&["create", "serviceaccount", "visitor"]).await?;
     let mut pod: Value = serde_json::from_str(&client("visitor", None))?;
     pod["spec"]["serviceAccountName"] = "visitor".into();
@@ -47,14 +47,14 @@ pub fn has_proxy(pod: &Value) -> anyhow::Result<()> {
 }
 
 /// Status and headers of the answer to a GET; 0 where there is none.
-async fn get(ns: &Namespace, from: &str, url: &str) -> anyhow::Result<(u16, String)> {
+pub async fn get(ns: &Namespace, from: &str, url: &str) -> anyhow::Result<(u16, String)> {
     let args = ["-o", "/dev/null", "-D", "/dev/stderr", "-w", "%{http_code}"];
     let answer = ns.curl(from, &[&args[..], &[url]].concat()).await?;
     Ok((answer.out().trim().parse()?, answer.err()))
 }
 
 /// Waits until the answer has this status, and gives its headers.
-async fn answers(ns: &Namespace, from: &str, url: &str, status: u16) -> anyhow::Result<String> {
+pub async fn answers(ns: &Namespace, from: &str, url: &str, status: u16) -> anyhow::Result<String> {
     until(&format!("{url} answers {status} to {from}"), async || {
         let (found, headers) = get(ns, from, url).await?;
         Ok(match found == status {
@@ -139,7 +139,7 @@ async fn a_tutorials_nginx_is_meshed_and_under_policy(trial: &Trial) -> anyhow::
     Ok(())
 }
 
-const STRICT: &str = "
+pub const STRICT: &str = "
 apiVersion: mesh.weft.dev/v1alpha1
 kind: PeerAuthentication
 metadata: {name: default}
