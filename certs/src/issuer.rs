@@ -20,8 +20,9 @@ use crate::key::{KeyError, PrivateKey};
 use crate::leaf::{LeafError, parse_x509};
 use crate::trust::{PeerError, PeerRole, TrustStore};
 
-/// How far a peer's clock may be behind.
-const LONGEST_BACKDATE: Duration = Duration::from_secs(60);
+/// How far a peer's clock may be behind: clocks that are five minutes off are met, and those of two
+/// machines differ by ten then.
+const LONGEST_BACKDATE: Duration = Duration::from_secs(600);
 /// A certificate is backdated by at most this part of its life.
 const BACKDATE_PART: u32 = 10;
 

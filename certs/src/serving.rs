@@ -21,7 +21,7 @@ use crate::clock::from_unix;
 use crate::leaf::{LeafError, parse_x509};
 
 /// How far a caller's clock may be behind.
-const BACKDATE: Duration = Duration::from_secs(60);
+const BACKDATE: Duration = Duration::from_secs(600);
 
 /// Why a serving certificate or its CA cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 
 mod api_server;
 mod faults;
+mod first_contact;
 mod heard;
 mod identity;
 mod injection;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         platform::tests(),
         api_server::tests(),
         identity::tests(),
+        first_contact::tests(),
         heard::tests(),
         injection::tests(),
         mesh::tests(),

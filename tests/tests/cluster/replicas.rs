@@ -83,10 +83,26 @@ impl Setting {
 
     /// Starts a replica with more settings.
     pub fn start_with(&self, name: &str, settings: &[&str]) -> anyhow::Result<Replica> {
+        self.spawn(Command::new(program("weft-control-plane")?), name, settings)
+    }
+
+    /// Starts a replica with a clock that is so many seconds off.
+    pub fn start_at(&self, name: &str, seconds: i64) -> anyhow::Result<Replica> {
+        let mut program = Command::new(program("weft-skewed-control-plane")?);
+        program.env("WEFT_TEST_CLOCK", seconds.to_string());
+        self.spawn(program, name, &[])
+    }
+
+    fn spawn(
+        &self,
+        mut program: Command,
+        name: &str,
+        settings: &[&str],
+    ) -> anyhow::Result<Replica> {
         let admin = self.api.dir().join(format!("{name}.sock"));
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = std::fs::File::create(self.api.dir().join(format!("{name}.log")))?;
-        let process = Command::new(program("weft-control-plane")?)
+        let process = program
             .args(["run", "--kubernetes", "--lease-duration=4s", "--pod", name])
             .args(["--health=127.0.0.1:0", "--webhook=127.0.0.1:0"])
             .args(settings)
