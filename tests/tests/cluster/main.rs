@@ -3,6 +3,7 @@
 //! needs and runs it; see `weft_tests::runner` for its flags.
 
 mod api_server;
+mod bad_input;
 mod faults;
 mod first_contact;
 mod heard;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         mesh::tests(),
         rollout::tests(),
         faults::tests(),
+        bad_input::tests(),
         status::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
