@@ -1,21 +1,42 @@
-//! Asks an admin interface: HTTP with JSON answers over a Unix socket. One request per connection; errors say what to do.
+//! Asks an admin interface: HTTP with JSON answers over a Unix socket, or through a cluster's API server over a port of a
+//! pod's loopback. One request per connection; errors say what to do.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-/// An admin interface at a socket.
+/// An admin interface.
 pub(crate) struct Admin {
-    socket: PathBuf,
+    place: Place,
     /// Whose it is, for messages: `the control plane`.
-    whose: &'static str,
+    whose: String,
 }
+
+enum Place {
+    Socket(PathBuf),
+    Pod {
+        pods: Api<Pod>,
+        name: String,
+        port: u16,
+    },
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Ends with the reason why a port of a pod cannot be reached.
+type Trouble = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// An answer that is no success, in the words of whoever gave it.
 #[derive(Debug)]
@@ -33,10 +54,22 @@ impl std::fmt::Display for Refused {
 }
 
 impl Admin {
-    pub(crate) fn new(socket: &Path, whose: &'static str) -> Self {
+    pub(crate) fn new(socket: &Path, whose: &str) -> Self {
         Self {
-            socket: socket.to_owned(),
-            whose,
+            place: Place::Socket(socket.to_owned()),
+            whose: whose.to_owned(),
+        }
+    }
+
+    /// At a port of a pod's loopback.
+    pub(crate) fn of_pod(client: Client, namespace: &str, pod: &str, port: u16) -> Self {
+        Self {
+            place: Place::Pod {
+                pods: Api::namespaced(client, namespace),
+                name: pod.to_owned(),
+                port,
+            },
+            whose: format!("pod {namespace}/{pod}, port {port},"),
         }
     }
 
@@ -56,28 +89,31 @@ impl Admin {
         self.json(Method::POST, path).await
     }
 
+    /// The JSON answer to `GET path`, and the clock of whoever gave it.
+    pub(crate) async fn get_dated(&self, path: &str) -> Result<(Value, Option<SystemTime>)> {
+        let (body, headers) = self.send(Method::GET, path).await?;
+        Ok((self.parsed(&body, path)?, date(&headers)))
+    }
+
     /// The text answer to `GET path`.
     pub(crate) async fn get_text(&self, path: &str) -> Result<String> {
-        let body = self.send(Method::GET, path).await?;
+        let (body, _) = self.send(Method::GET, path).await?;
         String::from_utf8(body.to_vec())
             .with_context(|| format!("{} did not answer {path} in text", self.whose))
     }
 
     async fn json(&self, method: Method, path: &str) -> Result<Value> {
-        let body = self.send(method, path).await?;
-        serde_json::from_slice(&body)
+        let (body, _) = self.send(method, path).await?;
+        self.parsed(&body, path)
+    }
+
+    fn parsed(&self, body: &[u8], path: &str) -> Result<Value> {
+        serde_json::from_slice(body)
             .with_context(|| format!("{} did not answer {path} in JSON", self.whose))
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Bytes> {
-        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            format!(
-                "{} is not reachable at {}. `weft up -f FOLDER` starts a mesh; one that runs elsewhere is named by --name or \
-                 --run-dir",
-                self.whose,
-                self.socket.display()
-            )
-        })?;
+    async fn send(&self, method: Method, path: &str) -> Result<(Bytes, HeaderMap)> {
+        let (stream, trouble) = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
@@ -87,24 +123,69 @@ impl Admin {
             .body(Empty::<Bytes>::new())?;
         let exchange = async {
             let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            anyhow::Ok((status, body))
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok((head, body))
         };
-        // The connection is driven beside the exchange and dropped with it.
-        let (status, body) = tokio::select! {
-            done = exchange => done?,
+        let unreachable = async {
+            match trouble.await {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
+        };
+        // The connection is driven beside the exchange and dropped with it. Why a port cannot be reached is
+        // known at the same time as that nothing will come: the reason is what people need.
+        let (head, body) = tokio::select! {
+            biased;
+            reason = unreachable => bail!("{} is not reachable: {}", self.whose, reason.trim()),
+            done = exchange => done.with_context(|| format!("{} did not answer {path}", self.whose))?,
             ended = connection => {
                 ended?;
                 bail!("{} closed the connection without an answer", self.whose);
             }
         };
-        if !status.is_success() {
+        if !head.status.is_success() {
             let message = message(&body);
+            let status = head.status;
             return Err(Refused { status, message }.into());
         }
-        Ok(body)
+        Ok((body, head.headers))
     }
+
+    async fn connect(&self) -> Result<(Box<dyn Stream>, Trouble)> {
+        match &self.place {
+            Place::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await.with_context(|| {
+                    format!(
+                        "{} is not reachable at {}. `weft up -f FOLDER` starts a mesh; one that runs elsewhere is named by \
+                         --name or --run-dir",
+                        self.whose,
+                        socket.display()
+                    )
+                })?;
+                Ok((Box::new(stream), Box::pin(std::future::pending())))
+            }
+            Place::Pod { pods, name, port } => {
+                let forward = pods.portforward(name, &[*port]).await;
+                let mut forward = forward.with_context(|| {
+                    format!("{} is not reachable through the API server", self.whose)
+                })?;
+                let stream = forward
+                    .take_stream(*port)
+                    .context("no stream for the port")?;
+                let trouble = forward
+                    .take_error(*port)
+                    .context("no errors for the port")?;
+                Ok((Box::new(stream), Box::pin(trouble)))
+            }
+        }
+    }
+}
+
+/// When an answer was given, by the clock of whoever gave it.
+pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let text = headers.get(http::header::DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text).ok()
 }
 
 /// What an answer says that is no success: `{"error": "…"}` or text.

@@ -5,10 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admin;
+mod cluster;
 mod duration;
 mod exec;
 mod inject;
 mod install;
+mod mesh;
 mod metrics;
 mod output;
 mod proxy;

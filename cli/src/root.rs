@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use serde_json::Value;
 
 use crate::admin::Refused;
+use crate::cluster::Cluster;
+use crate::mesh::{Mesh, Place};
 use crate::output::{Format, print, print_json};
-use crate::run_dir::RunDir;
 use crate::{Output, duration};
 
 #[derive(clap::Args)]
@@ -30,24 +31,25 @@ enum Command {
 #[derive(clap::Args)]
 struct Target {
     #[command(flatten)]
-    mesh: RunDir,
+    mesh: Mesh,
     #[command(flatten)]
     output: Output,
 }
 
 impl Arguments {
     pub(crate) async fn run(&self) -> Result<ExitCode> {
-        const PATH: &str = "/v1/rotate-root";
-        let (target, answer) = match &self.command {
-            Command::Status(target) => (target, target.mesh.control_plane().get(PATH).await?),
-            Command::Rotate(target) => {
-                let begun = target.mesh.control_plane().post(PATH).await;
-                let answer = begun.map_err(|error| match error.downcast_ref::<Refused>() {
-                    Some(refused) => anyhow!("{refused}; see `weft root status`"),
-                    None => error,
-                })?;
-                (target, answer)
+        let (target, begins) = match &self.command {
+            Command::Status(target) => (target, false),
+            Command::Rotate(target) => (target, true),
+        };
+        let answer = match (target.mesh.place().await?, begins) {
+            (Place::Machine(run_dir), false) => run_dir.control_plane().get(PATH).await?,
+            (Place::Machine(run_dir), true) => {
+                let begun = run_dir.control_plane().post(PATH).await;
+                begun.map_err(refused)?
             }
+            (Place::Cluster(cluster), false) => asked(&cluster).await?,
+            (Place::Cluster(cluster), true) => begun(&cluster).await?,
         };
         match target.output.output {
             Format::Json => print_json(&answer)?,
@@ -55,6 +57,42 @@ impl Arguments {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+const PATH: &str = "/v1/rotate-root";
+
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Refused>() {
+        Some(refused) => anyhow!("{refused}; see `weft root status`"),
+        None => error,
+    }
+}
+
+/// What any replica knows: the phase is stored, and all of them follow it.
+async fn asked(cluster: &Cluster) -> Result<Value> {
+    let mut answer = Err(anyhow!("no replica"));
+    for replica in cluster.replicas().await? {
+        answer = replica.admin.get(PATH).await;
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer
+}
+
+/// Only the replica that leads begins a rotation.
+async fn begun(cluster: &Cluster) -> Result<Value> {
+    let mut answer = Err(anyhow!("no replica"));
+    for replica in cluster.replicas().await? {
+        let begun = replica.admin.post(PATH).await;
+        answer = begun
+            .map_err(refused)
+            .with_context(|| format!("replica {}", replica.pod));
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer
 }
 
 /// A phase in a sentence, and what comes next.

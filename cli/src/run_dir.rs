@@ -10,9 +10,9 @@ use crate::admin::Admin;
 /// Which mesh of this machine is meant; the same flags as `weft up` has.
 #[derive(clap::Args)]
 pub(crate) struct RunDir {
-    /// Name of the mesh, as given to `weft up`
-    #[arg(long, default_value = "default")]
-    name: String,
+    /// Name of the mesh, as given to `weft up` [default: default]
+    #[arg(long)]
+    name: Option<String>,
     /// Where the mesh keeps its sockets, logs and state [default: /run/weft/NAME]
     #[arg(long, env = "WEFT_RUN_DIR", value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -21,9 +21,19 @@ pub(crate) struct RunDir {
 impl RunDir {
     /// The directory.
     pub(crate) fn path(&self) -> PathBuf {
-        self.run_dir
-            .clone()
-            .unwrap_or_else(|| Path::new("/run/weft").join(&self.name))
+        self.run_dir.clone().unwrap_or_else(|| {
+            Path::new("/run/weft").join(self.name.as_deref().unwrap_or("default"))
+        })
+    }
+
+    /// Whether a mesh of this machine was asked for by flags.
+    pub(crate) fn is_given(&self) -> bool {
+        self.name.is_some() || self.run_dir.is_some()
+    }
+
+    /// Whether a mesh has left its socket there.
+    pub(crate) fn has_mesh(&self) -> bool {
+        self.path().join("control-plane.sock").exists()
     }
 
     /// The control plane's own answers.

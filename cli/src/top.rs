@@ -6,13 +6,20 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
+use crate::cluster::{Cluster, Standing};
+use crate::mesh::{self, Place};
 use crate::metrics::{Edge, Mesh, Page, Traffic};
 use crate::output::{Format, print, print_json};
 use crate::run_dir::RunDir;
 use crate::table::{Align, Table};
 use crate::{Output, duration};
+use weft_inject::names::METRICS_PORT;
+
+/// How many pods of a cluster are asked at a time.
+const AT_ONCE: usize = 8;
 
 /// Shows calls between workloads as the callers' proxies see them: success, latency, retries and the share of mutual
 /// TLS. Refreshes until Ctrl-C.
@@ -25,16 +32,21 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "1s", value_parser = duration::parse)]
     interval: Duration,
     #[command(flatten)]
-    mesh: RunDir,
+    mesh: mesh::Mesh,
     #[command(flatten)]
     output: Output,
 }
 
 impl Arguments {
     pub(crate) async fn run(&self) -> Result<ExitCode> {
+        let place = self.mesh.place().await?;
         let mut before: Option<(Instant, Mesh)> = None;
         loop {
-            let mesh = Mesh::read(&pages(&self.mesh).await?);
+            let pages = match &place {
+                Place::Machine(run_dir) => pages(run_dir).await?,
+                Place::Cluster(cluster) => cluster_pages(cluster).await?,
+            };
+            let mesh = Mesh::read(&pages);
             let now = Instant::now();
             match self.output.output {
                 Format::Json => print_json(&to_json(&mesh))?,
@@ -81,6 +93,44 @@ async fn pages(run_dir: &RunDir) -> Result<Vec<Page>> {
         }
     }
     Ok(pages)
+}
+
+/// The same through the API server, a few pods at a time.
+async fn cluster_pages(cluster: &Cluster) -> Result<Vec<Page>> {
+    let pods = cluster.list("/api/v1/pods").await?;
+    let namespaces = cluster.list("/api/v1/namespaces").await?;
+    let standings = Standing::of_all(&pods, &namespaces, &cluster.system);
+    let meshed = standings
+        .into_iter()
+        .filter(|(_, (_, standing))| matches!(standing, Standing::Meshed { .. }));
+    let pages = meshed.map(|(name, (pod, _))| async move {
+        let (namespace, pod_name) = name.split_once('/')?;
+        let admin = cluster.admin(namespace, pod_name, METRICS_PORT);
+        let text = admin.get_text("/metrics").await.ok()?;
+        Some(Page {
+            workload: format!("{namespace}/{}", workload(pod, pod_name)),
+            text,
+            pod: name,
+        })
+    });
+    let pages = stream::iter(pages).buffered(AT_ONCE);
+    Ok(pages.filter_map(std::future::ready).collect().await)
+}
+
+/// What the pods of one Deployment (or StatefulSet, DaemonSet, Job) have in common.
+fn workload<'a>(pod: &'a Value, name: &'a str) -> &'a str {
+    let owner = &pod["metadata"]["ownerReferences"][0];
+    let owner_name = owner["name"].as_str().unwrap_or(name);
+    let hash = pod["metadata"]["labels"]["pod-template-hash"].as_str();
+    match (owner["kind"].as_str(), hash) {
+        (Some("ReplicaSet"), Some(hash)) => {
+            let deployment = owner_name.strip_suffix(hash);
+            deployment
+                .and_then(|name| name.strip_suffix('-'))
+                .unwrap_or(owner_name)
+        }
+        _ => owner_name,
+    }
 }
 
 fn table(mesh: &Mesh, before: Option<(Duration, &Mesh)>) -> String {

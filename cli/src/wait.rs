@@ -1,4 +1,8 @@
 //! `weft wait`: has my change reached everyone?
+//!
+//! On one machine; `cluster` asks all replicas of a control plane.
+
+mod cluster;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,6 +13,7 @@ use serde_json::Value;
 use weft_local::info::Status;
 
 use crate::admin::{Refused, query_value};
+use crate::mesh::{Mesh, Place};
 use crate::output::{Format, counted, print, print_json};
 use crate::proxy::refusal;
 use crate::run_dir::RunDir;
@@ -28,23 +33,23 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "60s", value_parser = duration::parse)]
     timeout: Duration,
     #[command(flatten)]
-    mesh: RunDir,
+    mesh: Mesh,
     #[command(flatten)]
     output: Output,
 }
 
 impl Arguments {
     pub(crate) async fn run(&self) -> Result<ExitCode> {
-        match &self.object {
-            Some(object) => self.object(object).await,
-            None => self.everything().await,
+        match (&self.object, self.mesh.place().await?) {
+            (Some(object), Place::Machine(run_dir)) => self.object(run_dir, object).await,
+            (None, Place::Machine(run_dir)) => self.everything(run_dir).await,
+            (Some(object), Place::Cluster(cluster)) => self.cluster_object(&cluster, object).await,
+            (None, Place::Cluster(cluster)) => self.whole_cluster(&cluster).await,
         }
     }
 
-    async fn object(&self, object: &str) -> Result<ExitCode> {
-        let Some((kind, name)) = object.split_once('/') else {
-            bail!("{object:?} is not of the form KIND/NAME, as in HTTPRoute/catalog");
-        };
+    async fn object(&self, run_dir: &RunDir, object: &str) -> Result<ExitCode> {
+        let (kind, name) = split(object)?;
         let path = format!(
             "/v1/wait?kind={}&namespace={}&name={}&timeout={}",
             query_value(kind),
@@ -52,29 +57,33 @@ impl Arguments {
             query_value(name),
             self.timeout.as_millis()
         );
-        let answer = self.mesh.control_plane().get(&path).await;
+        let answer = run_dir.control_plane().get(&path).await;
         let answer = answer.map_err(|error| match error.downcast_ref::<Refused>() {
             Some(refused) if refused.status == StatusCode::NOT_FOUND => anyhow!(
                 "{refused}; name another namespace by -n, and see `weft validate FOLDER` for objects that cannot be read"
             ),
             _ => error,
         })?;
+        self.tell(object, &answer)
+    }
+
+    /// Prints an answer; success if the object is confirmed.
+    fn tell(&self, object: &str, answer: &Value) -> Result<ExitCode> {
         match self.output.output {
-            Format::Json => print_json(&answer)?,
-            Format::Table => print(&outcome(object, &answer))?,
+            Format::Json => print_json(answer)?,
+            Format::Table => print(&outcome(object, answer))?,
         }
-        Ok(if answer["confirmed"].as_bool().unwrap_or(false) {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
+        Ok(match answer["confirmed"].as_bool().unwrap_or(false) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
         })
     }
 
     /// Polls, since what is waited for is spread over processes that come and go.
-    async fn everything(&self) -> Result<ExitCode> {
+    async fn everything(&self, run_dir: &RunDir) -> Result<ExitCode> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            let status = self.mesh.status().await;
+            let status = run_dir.status().await;
             if status.as_ref().is_ok_and(|status| status.settled) {
                 let status = status?;
                 match self.output.output {
@@ -97,6 +106,14 @@ impl Arguments {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+/// `KIND/NAME`
+fn split(object: &str) -> Result<(&str, &str)> {
+    let Some(parts) = object.split_once('/') else {
+        bail!("{object:?} is not of the form KIND/NAME, as in HTTPRoute/catalog");
+    };
+    Ok(parts)
 }
 
 /// The control plane's answer in sentences.

@@ -25,7 +25,7 @@ pub(super) async fn ask(run_dir: &RunDir) -> Result<Value> {
     Ok(answer)
 }
 
-fn proxies(answer: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn proxies(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["proxies"].as_array().into_iter().flatten()
 }
 
@@ -34,7 +34,7 @@ fn strings(value: &Value) -> impl Iterator<Item = &str> {
     all.filter_map(Value::as_str)
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
@@ -46,7 +46,6 @@ pub(super) fn table(answer: &Value) -> String {
         ("CONNECTED", Align::Right),
         ("STATE", Align::Left),
     ]);
-    let mut refusals = String::new();
     for proxy in proxies(answer) {
         let since = proxy["connectedSeconds"].as_u64().unwrap_or_default();
         table.row(vec![
@@ -55,21 +54,29 @@ pub(super) fn table(answer: &Value) -> String {
             duration::rough(Duration::from_secs(since)),
             state(proxy),
         ]);
-        for refusal in proxy["refusals"].as_array().into_iter().flatten() {
-            refusals += &format!("  {}: {}\n", text(&proxy["pod"]), self::refusal(refusal));
-        }
     }
     for pod in strings(&answer["unconnected"]) {
         let state = "not connected: see its log".to_owned();
         table.row(vec![pod.to_owned(), "-".into(), "-".into(), state]);
     }
-    if !refusals.is_empty() {
-        refusals.insert_str(0, "\nRefused, so that what was in force before still is:\n");
-    }
-    format!("{}{refusals}", table.render())
+    format!("{}{}", table.render(), refusals(answer))
 }
 
-fn state(proxy: &Value) -> String {
+/// What proxies refuse, a line each under a heading; nothing if they refuse nothing.
+pub(super) fn refusals(answer: &Value) -> String {
+    let mut out = String::new();
+    for proxy in proxies(answer) {
+        for one in proxy["refusals"].as_array().into_iter().flatten() {
+            out += &format!("  {}: {}\n", text(&proxy["pod"]), refusal(one));
+        }
+    }
+    if !out.is_empty() {
+        out.insert_str(0, "\nRefused, so that what was in force before still is:\n");
+    }
+    out
+}
+
+pub(super) fn state(proxy: &Value) -> String {
     let refused = proxy["refusals"].as_array().map_or(0, Vec::len);
     let pending: Vec<&str> = strings(&proxy["pending"]).collect();
     match (proxy["upToDate"].as_bool(), refused, pending.as_slice()) {

@@ -72,6 +72,20 @@ impl Kind {
         }
     }
 
+    /// The plural name, as in paths and RBAC.
+    pub fn plural(self) -> String {
+        let kind = self.as_str().to_ascii_lowercase();
+        match kind.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{kind}s"),
+        }
+    }
+
+    /// Whether objects of the kind lie in no namespace.
+    pub fn is_cluster_wide(self) -> bool {
+        matches!(self, Self::Namespace | Self::MeshConfig)
+    }
+
     /// `apiVersion` as it is written.
     pub fn api_version(self) -> String {
         match self.group() {

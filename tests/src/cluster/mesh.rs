@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
+use weft_local::Output;
 
 use super::{Fact, Kubectl, until};
 use crate::fixture::program;
@@ -83,6 +84,13 @@ impl Mesh {
 
 /// `weft`, as it was built beside this suite: what it prints.
 pub async fn weft(args: &[&str], input: &str) -> anyhow::Result<String> {
+    let output = run_weft(args, input).await?;
+    anyhow::ensure!(output.code == 0, "weft {args:?}: {}", output.err());
+    Ok(output.out())
+}
+
+/// `weft`, whatever it answers.
+pub async fn run_weft(args: &[&str], input: &str) -> anyhow::Result<Output> {
     let mut child = Command::new(program("weft")?)
         .args(args)
         .stdin(Stdio::piped())
@@ -96,7 +104,9 @@ pub async fn weft(args: &[&str], input: &str) -> anyhow::Result<String> {
         let _ = stdin.write_all(input.as_bytes()).await;
     });
     let output = output.0?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "weft {args:?}: {said}");
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(Output {
+        code: output.status.code().unwrap_or(128),
+        stdout: output.stdout,
+        stderr: output.stderr,
+    })
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use api_server::ApiServer;
 pub use kubectl::{Fact, Kubectl, condition, container, until};
 pub use local::{CutOff, Held, Local};
-pub use mesh::{Mesh, weft};
+pub use mesh::{Mesh, run_weft, weft};
 pub use trial::{Body, Namespace, Trial, client, in_cluster};
 
 use crate::artifacts::artifacts;

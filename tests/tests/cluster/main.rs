@@ -4,6 +4,7 @@
 
 mod api_server;
 mod bad_input;
+mod cli;
 mod faults;
 mod first_contact;
 mod heard;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let tests = [
         platform::tests(),
         api_server::tests(),
+        cli::tests(),
         identity::tests(),
         first_contact::tests(),
         heard::tests(),

@@ -63,10 +63,10 @@ impl Resource {
 
     /// The plural name, as in paths.
     fn plural(self) -> String {
-        let kind = self.kind().to_ascii_lowercase();
-        match kind.strip_suffix('y') {
-            Some(stem) => format!("{stem}ies"),
-            None => format!("{kind}s"),
+        match self {
+            Self::CustomResourceDefinition => "customresourcedefinitions".to_owned(),
+            Self::Node => "nodes".to_owned(),
+            Self::Object(kind) => kind.plural(),
         }
     }
 

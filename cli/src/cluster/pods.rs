@@ -1,0 +1,172 @@
+//! Which pods of a cluster are in the mesh, which should be and are not, and why.
+//!
+//! Pods and namespaces as JSON → a [`Standing`] each, by the webhook's own decision. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use weft_inject::names::{INJECTED, PROXY_CONTAINER, PROXY_VERSION, STATUS};
+use weft_inject::{InjectSettings, Namespace, Outcome, inject};
+
+/// What a pod is to the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has a proxy of this version.
+    Meshed { version: String },
+    /// It asked for a proxy, or its namespace did, and it has none.
+    Unmeshed(Unmeshed),
+    /// Nobody asked.
+    Outside,
+}
+
+/// A pod that slipped through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Unmeshed {
+    pub reason: String,
+    /// Whether the same pod, made anew, would have a proxy.
+    pub would_be: bool,
+}
+
+impl Standing {
+    /// Of every pod that has not ended, in the order of `namespace/name`; none of `system` and kube-system.
+    pub(crate) fn of_all<'a>(
+        pods: &'a [Value],
+        namespaces: &[Value],
+        system: &str,
+    ) -> BTreeMap<String, (&'a Value, Self)> {
+        let settings: BTreeMap<&str, Namespace> = namespaces
+            .iter()
+            .filter_map(|one| Some((one["metadata"]["name"].as_str()?, namespace_settings(one))))
+            .collect();
+        let nothing = Namespace::default();
+        let living = pods.iter().filter(|pod| {
+            let ended = ["Succeeded", "Failed"]
+                .iter()
+                .any(|end| pod["status"]["phase"] == *end);
+            let of = &pod["metadata"]["namespace"];
+            !ended && *of != system && *of != "kube-system"
+        });
+        living
+            .map(|pod| {
+                let of = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+                let standing = Self::of(pod, settings.get(of).unwrap_or(&nothing));
+                (pod_name(pod), (pod, standing))
+            })
+            .collect()
+    }
+
+    fn of(pod: &Value, namespace: &Namespace) -> Self {
+        let metadata = &pod["metadata"];
+        let containers = pod["spec"]["initContainers"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let has_proxy = containers
+            .into_iter()
+            .any(|one| one["name"] == PROXY_CONTAINER);
+        if has_proxy && metadata["annotations"][STATUS] == INJECTED {
+            let version = metadata["labels"][PROXY_VERSION].as_str();
+            return Self::Meshed {
+                version: version.unwrap_or("unknown").to_owned(),
+            };
+        }
+        let unmeshed = |reason: String, would_be| Self::Unmeshed(Unmeshed { reason, would_be });
+        match inject(pod, namespace, &InjectSettings::default()) {
+            Outcome::Injected(_) => unmeshed(
+                "it was made before its namespace was in the mesh, or past the webhook".to_owned(),
+                true,
+            ),
+            Outcome::NotWanted { reason, warn: true } => unmeshed(reason, false),
+            Outcome::NotWanted { warn: false, .. } => Self::Outside,
+            Outcome::Refused(refusal) => unmeshed(refusal.to_string(), false),
+        }
+    }
+}
+
+/// `namespace/name`
+pub(crate) fn pod_name(pod: &Value) -> String {
+    let part = |part: &str| pod["metadata"][part].as_str().unwrap_or_default();
+    format!("{}/{}", part("namespace"), part("name"))
+}
+
+/// What a namespace says about its pods.
+pub(crate) fn namespace_settings(object: &Value) -> Namespace {
+    let map = |field: &str| {
+        let map = object["metadata"][field].as_object();
+        let entries = map.into_iter().flatten();
+        let entries =
+            entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        entries.collect()
+    };
+    Namespace {
+        labels: map("labels"),
+        annotations: map("annotations"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(namespace: &str, name: &str) -> Value {
+        json!({
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"containers": [{"name": "it"}]},
+            "status": {"phase": "Running"},
+        })
+    }
+
+    #[test]
+    fn who_should_have_a_proxy_and_has_none_is_known_with_the_reason() {
+        let mut meshed = pod("shop", "meshed");
+        meshed["metadata"]["annotations"] = json!({"mesh.weft.dev/status": "injected"});
+        meshed["metadata"]["labels"] = json!({"mesh.weft.dev/proxy-version": "0.1.0"});
+        meshed["spec"]["initContainers"] = json!([{"name": "weft-proxy"}]);
+        let mut on_node = pod("shop", "on-node");
+        on_node["spec"]["hostNetwork"] = true.into();
+        let mut opted_out = pod("shop", "opted-out");
+        opted_out["metadata"]["labels"] = json!({"mesh.weft.dev/inject": "disabled"});
+        let mut done = pod("shop", "done");
+        done["status"]["phase"] = "Succeeded".into();
+        let pods = [
+            meshed,
+            on_node,
+            opted_out,
+            done,
+            pod("shop", "old"),
+            pod("bank", "one"),
+            pod("weft-system", "cp"),
+        ];
+        let labels = json!({"mesh.weft.dev/inject": "enabled"});
+        let namespaces = [
+            json!({"metadata": {"name": "shop", "labels": labels}}),
+            json!({"metadata": {"name": "bank"}}),
+        ];
+        let all = Standing::of_all(&pods, &namespaces, "weft-system");
+        let standing = |name: &str| &all[name].1;
+        assert_eq!(all.len(), 5, "{all:?}");
+        assert_eq!(
+            *standing("shop/meshed"),
+            Standing::Meshed {
+                version: "0.1.0".into()
+            }
+        );
+        assert_eq!(*standing("shop/opted-out"), Standing::Outside);
+        assert_eq!(*standing("bank/one"), Standing::Outside);
+        let unmeshed = |name| match standing(name) {
+            Standing::Unmeshed(unmeshed) => unmeshed,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert!(unmeshed("shop/old").would_be);
+        assert!(!unmeshed("shop/on-node").would_be);
+        assert!(
+            unmeshed("shop/on-node")
+                .reason
+                .starts_with("spec.hostNetwork: ")
+        );
+    }
+}
