@@ -58,6 +58,7 @@ ifndef KUBECONFIG
 	tests/scripts/setup cluster
 	tests/cluster/binaries
 	tests/scripts/cached-go tests/cluster/coredns
+	tests/scripts/cached-go tests/helm
 endif
 
 lint: setup

@@ -9,7 +9,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod chart;
 mod control_plane;
+mod found;
+mod kustomize;
 pub mod names;
 mod network_policies;
 mod values;
@@ -17,6 +20,9 @@ mod webhook;
 
 use serde_json::{Value, json};
 
+pub use chart::chart;
+pub use found::{Found, NotFound, api_server_policy};
+pub use kustomize::kustomization;
 pub use values::{ControlPlane, Image, Proxy, SetError, Values, Webhook};
 
 /// Every object, in the order in which they are applied: what others refer to comes first.
@@ -24,7 +30,10 @@ pub use values::{ControlPlane, Image, Proxy, SetError, Values, Webhook};
 /// # Errors
 /// Only if a file that is part of the program cannot be read as YAML.
 pub fn objects(values: &Values) -> Result<Vec<Value>, RenderError> {
-    let mut objects = vec![namespace(values)];
+    let mut objects = Vec::new();
+    if values.create_namespace {
+        objects.push(namespace(values));
+    }
     if values.crds {
         for (_, crd) in weft_api::crd::crds() {
             objects.push(serde_json::to_value(crd)?);

@@ -1,20 +1,33 @@
 //! What people choose at installation, with its defaults: `--set KEY=VALUE`, later a chart's values.
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weft_inject::{InjectSettings, Resources, is_quantity};
 
+const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+const QUANTITY: &str =
+    r"^(0*[1-9][0-9]*(\.[0-9]*)?|[0-9]*\.0*[1-9][0-9]*)(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
+/// Where an empty text takes it away.
+const NO_QUANTITY: &str =
+    r"^((0*[1-9][0-9]*(\.[0-9]*)?|[0-9]*\.0*[1-9][0-9]*)(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?)?$";
 /// How many letters may be wrong in a key for it to be taken as another.
 const MAX_DISTANCE: usize = 3;
 
 /// Everything that can be chosen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Values {
     /// Namespace of the control plane.
+    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))]
     pub namespace: String,
+    /// Render that namespace, too.
+    pub create_namespace: bool,
     /// Trust domain of all identities.
+    #[schemars(regex(
+        pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
+    ))]
     pub trust_domain: String,
     /// Render the CRDs, too.
     pub crds: bool,
@@ -31,60 +44,77 @@ pub struct Values {
 }
 
 /// Where images come from: `REGISTRY/proxy:TAG` and `REGISTRY/control-plane:TAG`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Image {
     /// Registry and path.
+    #[schemars(regex(pattern = r#"^[^"\s]+$"#))]
     pub registry: String,
     /// Tag, the version of all programs.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$"))]
     pub tag: String,
     /// `imagePullPolicy`; Kubernetes' own rule where there is none.
+    #[schemars(regex(pattern = r"^(Always|IfNotPresent|Never)?$"))]
     pub pull_policy: Option<String>,
 }
 
 /// The control plane.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ControlPlane {
     /// How many replicas; all of them serve.
+    #[schemars(range(min = 1))]
     pub replicas: u32,
     /// Log filter.
+    #[schemars(length(min = 1))]
     pub log: String,
     /// Life of a workload's certificate.
+    #[schemars(regex(pattern = DURATION))]
     pub leaf_lifetime: String,
     /// Life of a root that the control plane makes.
+    #[schemars(regex(pattern = DURATION))]
     pub root_lifetime: String,
     /// `requests.cpu`
+    #[schemars(regex(pattern = QUANTITY))]
     pub cpu_request: String,
     /// `requests.memory`
+    #[schemars(regex(pattern = QUANTITY))]
     pub memory_request: String,
     /// `limits.memory`
+    #[schemars(regex(pattern = QUANTITY))]
     pub memory_limit: String,
 }
 
 /// The proxies, where annotations of a pod say nothing else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Proxy {
     /// Log filter.
+    #[schemars(length(min = 1))]
     pub log: String,
     /// `requests.cpu`
+    #[schemars(regex(pattern = NO_QUANTITY))]
     pub cpu_request: Option<String>,
     /// `limits.cpu`
+    #[schemars(regex(pattern = NO_QUANTITY))]
     pub cpu_limit: Option<String>,
     /// `requests.memory`
+    #[schemars(regex(pattern = NO_QUANTITY))]
     pub memory_request: Option<String>,
     /// `limits.memory`
+    #[schemars(regex(pattern = NO_QUANTITY))]
     pub memory_limit: Option<String>,
 }
 
 /// The admission webhook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Webhook {
     /// `Fail`: without a control plane no pod of the mesh starts. `Ignore`: it starts without a proxy.
+    #[schemars(regex(pattern = r"^(Fail|Ignore)$"))]
     pub failure_policy: String,
     /// How long the API server waits.
+    #[schemars(range(min = 1, max = 30))]
     pub timeout_seconds: u32,
     /// Where the API server calls from, for the NetworkPolicy; none: anywhere.
     pub api_server_cidrs: Vec<String>,
@@ -121,6 +151,7 @@ impl Default for Values {
         let proxy = InjectSettings::default();
         Self {
             namespace: "weft-system".to_owned(),
+            create_namespace: true,
             trust_domain: proxy.trust_domain,
             crds: true,
             network_policies: true,
@@ -161,9 +192,19 @@ impl Values {
     /// # Errors
     /// The first that cannot be used.
     pub fn with<'a>(assignments: impl IntoIterator<Item = &'a str>) -> Result<Self, SetError> {
-        let defaults = serde_json::to_value(Self::default());
-        let mut json =
-            defaults.expect("values are strings, numbers, booleans and lists of strings");
+        Self::default().and(assignments)
+    }
+
+    /// These with assignments.
+    ///
+    /// # Errors
+    /// As of [`Self::with`].
+    pub fn and<'a>(
+        &self,
+        assignments: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, SetError> {
+        let json = serde_json::to_value(self);
+        let mut json = json.expect("values are strings, numbers, booleans and lists of strings");
         for assignment in assignments {
             let Some((key, text)) = assignment.split_once('=') else {
                 return Err(SetError::NoAssignment(assignment.to_owned()));
@@ -229,7 +270,7 @@ fn read(key: &str, text: &str, place: &Value) -> Result<Value, SetError> {
     })
 }
 
-fn is_optional(key: &str) -> bool {
+pub(crate) fn is_optional(key: &str) -> bool {
     key == "image.pullPolicy" || key.starts_with("proxy.")
 }
 
@@ -263,7 +304,7 @@ fn rule(key: &str, text: &str) -> (bool, &'static str) {
             "a list of ranges such as 10.0.0.0/8 separated by commas",
         ),
         "replicas" => (true, "a number above 0"),
-        "crds" | "networkPolicies" => (true, "true or false"),
+        "createNamespace" | "crds" | "networkPolicies" => (true, "true or false"),
         // A version is a tag and a label at once.
         "tag" => (
             is_tag(text),

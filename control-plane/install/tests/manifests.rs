@@ -136,7 +136,7 @@ fn a_wrong_assignment_is_named_with_what_could_be_meant() {
             "controlPlane.replica=2",
             "did you mean controlPlane.replicas?",
         ),
-        ("controlPlane=2", "there are namespace, trustDomain,"),
+        ("controlPlane=2", "there are namespace, createNamespace,"),
         (
             "controlPlane.replicas=0",
             r#"controlPlane.replicas: "0" is not a number above 0"#,

@@ -11,6 +11,7 @@ mod heard;
 mod identity;
 mod injection;
 mod mesh;
+mod packages;
 mod platform;
 mod replicas;
 mod rollout;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         heard::tests(),
         injection::tests(),
         mesh::tests(),
+        packages::tests(),
         rollout::tests(),
         faults::tests(),
         bad_input::tests(),
