@@ -3,6 +3,7 @@
 //! Owns which cluster is meant and how it is asked; objects are JSON, as the API server has them.
 //! What they mean is for the commands.
 
+mod objects;
 mod pods;
 mod replicas;
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use crate::admin::{Admin, query_value};
 
+pub(crate) use objects::{path_of, resource_of};
 #[cfg(test)]
 pub(crate) use pods::Unmeshed;
 pub(crate) use pods::{Standing, namespace_settings, pod_name};
@@ -111,6 +113,13 @@ impl Cluster {
         }
     }
 
+    /// The text that the API server answers to a GET, such as a container's log.
+    pub(crate) async fn text(&self, path: &str) -> Result<String> {
+        let request = request(Method::GET, path, "", Vec::new())?;
+        let answer = self.client.request_text(request).await;
+        answer.with_context(|| failed(&Method::GET, path))
+    }
+
     /// What the API server's clock says, to the second.
     pub(crate) async fn date(&self) -> Result<SystemTime> {
         let request = Request::get("/version").body(kube::client::Body::empty())?;
@@ -152,21 +161,6 @@ fn request(
 
 fn failed(method: &Method, path: &str) -> String {
     format!("the API server, asked to {method} {path}")
-}
-
-/// Group, version and plural name of an object's resource.
-pub(crate) fn resource_path(object: &Value) -> (String, String, String) {
-    let api = object["apiVersion"].as_str().unwrap_or_default();
-    let (group, version) = api.split_once('/').unwrap_or(("", api));
-    let kind = object["kind"]
-        .as_str()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let plural = match kind.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{kind}s"),
-    };
-    (group.to_owned(), version.to_owned(), plural)
 }
 
 /// The HTTP status by which the API server refused.

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admin;
+mod check;
 mod cluster;
 mod duration;
 mod exec;
@@ -19,6 +20,7 @@ mod run_dir;
 mod table;
 mod top;
 mod validate;
+mod version;
 mod wait;
 
 use std::process::ExitCode;
@@ -33,7 +35,11 @@ Begin here:
   weft up -f FOLDER --publish 8080=NS/SVC:80   run it on this machine
   weft wait                                    until every pod is ready
   weft top                                     who calls whom
-  weft wait HTTPRoute/NAME -n NS               after an edit: until every proxy runs it";
+  weft wait HTTPRoute/NAME -n NS               after an edit: until every proxy runs it
+In a cluster:
+  weft check --pre                             does it have what the mesh needs
+  weft install | kubectl apply -f -            install it
+  weft check                                   what is wrong, and what to do";
 
 /// Weft: a service mesh that needs no changes in applications.
 #[derive(Parser)]
@@ -52,6 +58,8 @@ enum Command {
     Validate(validate::Arguments),
     /// Print everything that a cluster needs for the mesh, for `kubectl apply -f -`.
     Install(install::Arguments),
+    /// What is wrong with a cluster or the mesh in it, and what to do about it.
+    Check(check::Arguments),
     /// Put the sidecar into workloads of a file, as the cluster's webhook does it.
     Inject(inject::Inject),
     /// Take the sidecar out of workloads of a file again.
@@ -102,6 +110,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Install(install) => install.run(),
         Command::Inject(inject) => inject.run(),
         Command::Uninject(uninject) => uninject.run(),
+        Command::Check(check) => runtime()?.block_on(check.run()),
         Command::Wait(wait) => runtime()?.block_on(wait.run()),
         Command::Proxy(proxy) => runtime()?.block_on(proxy.run()),
         Command::Exec(exec) => runtime()?.block_on(exec.run()),
