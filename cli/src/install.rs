@@ -26,7 +26,21 @@ pub(crate) struct Chosen {
 
 impl Chosen {
     pub(crate) fn values(&self) -> Result<Values> {
-        Values::with(self.set.iter().map(String::as_str)).context("--set")
+        self.over(&Values::default())
+    }
+
+    /// What is chosen over values that there are.
+    pub(crate) fn over(&self, values: &Values) -> Result<Values> {
+        values
+            .and(self.set.iter().map(String::as_str))
+            .context("--set")
+    }
+
+    /// Whether this is chosen.
+    pub(crate) fn says(&self, key: &str) -> bool {
+        self.set
+            .iter()
+            .any(|one| one.split('=').next().is_some_and(|name| name.trim() == key))
     }
 }
 

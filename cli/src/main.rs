@@ -7,10 +7,12 @@
 mod admin;
 mod check;
 mod cluster;
+mod diagnose;
 mod duration;
 mod exec;
 mod inject;
 mod install;
+mod installed;
 mod mesh;
 mod metrics;
 mod output;
@@ -19,6 +21,8 @@ mod root;
 mod run_dir;
 mod table;
 mod top;
+mod uninstall;
+mod upgrade;
 mod validate;
 mod version;
 mod wait;
@@ -58,8 +62,14 @@ enum Command {
     Validate(validate::Arguments),
     /// Print everything that a cluster needs for the mesh, for `kubectl apply -f -`.
     Install(install::Arguments),
+    /// Bring the mesh in a cluster to the version of this tool.
+    Upgrade(upgrade::Arguments),
+    /// Take the mesh out of a cluster.
+    Uninstall(uninstall::Arguments),
     /// What is wrong with a cluster or the mesh in it, and what to do about it.
     Check(check::Arguments),
+    /// Everything that explains how the mesh in a cluster is, as one file without secrets.
+    Diagnose(diagnose::Arguments),
     /// Put the sidecar into workloads of a file, as the cluster's webhook does it.
     Inject(inject::Inject),
     /// Take the sidecar out of workloads of a file again.
@@ -110,6 +120,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Install(install) => install.run(),
         Command::Inject(inject) => inject.run(),
         Command::Uninject(uninject) => uninject.run(),
+        Command::Upgrade(upgrade) => runtime()?.block_on(upgrade.run()),
+        Command::Uninstall(uninstall) => runtime()?.block_on(uninstall.run()),
+        Command::Diagnose(diagnose) => runtime()?.block_on(diagnose.run()),
         Command::Check(check) => runtime()?.block_on(check.run()),
         Command::Wait(wait) => runtime()?.block_on(wait.run()),
         Command::Proxy(proxy) => runtime()?.block_on(proxy.run()),

@@ -10,6 +10,7 @@ mod first_contact;
 mod heard;
 mod identity;
 mod injection;
+mod lifecycle;
 mod mesh;
 mod packages;
 mod platform;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         first_contact::tests(),
         heard::tests(),
         injection::tests(),
+        lifecycle::tests(),
         mesh::tests(),
         packages::tests(),
         rollout::tests(),
