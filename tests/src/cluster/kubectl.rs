@@ -2,7 +2,7 @@
 //! was asked and what the API server answered.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -174,6 +174,15 @@ impl Kubectl {
     pub async fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
         self.text_of(&args, yaml).await.map(drop)
+    }
+
+    /// Applies the objects of a folder that has a kustomization, and waits for the CRDs among them.
+    pub async fn apply_folder(&self, folder: &Path) -> anyhow::Result<()> {
+        let folder = folder.to_str().context("a path that is no text")?;
+        let applied = ["apply", "--server-side", "--force-conflicts", "-k", folder];
+        self.text(&applied).await?;
+        let known = ["wait", "--for=condition=Established", "crd", "--all"];
+        self.text(&known).await.map(drop)
     }
 
     /// Creates an object (`create -f -`) and gives it as it is then, for reviews too.

@@ -34,15 +34,15 @@ pub struct Local {
 }
 
 impl Local {
-    /// Writes the images from the programs as they were built, and starts two nodes with them.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Writes the images from the programs as they were built, lets `more` scripts (called with the
+    /// folder) add theirs, and starts two nodes with all of them.
+    pub fn start(more: &[PathBuf]) -> anyhow::Result<Self> {
         let images = artifacts("cluster")?.join("images");
-        let written = Command::new(folder().join("images"))
-            .arg(&images)
-            .arg(bin_dir()?)
-            .status()
-            .context("running tests/cluster/images")?;
-        anyhow::ensure!(written.success(), "tests/cluster/images failed");
+        let ours = folder().join("images");
+        written(Command::new(&ours).arg(&images).arg(bin_dir()?))?;
+        for script in more {
+            written(Command::new(script).arg(&images))?;
+        }
         let mut up = Command::new(folder().join("up"))
             .arg(&images)
             .env("WEFT_CLUSTER_LOGS", artifacts("cluster")?.join("logs"))
@@ -197,6 +197,13 @@ async fn in_network(process: Pid, argv: &[&str], input: &str) -> anyhow::Result<
         stdout: output.stdout,
         stderr: output.stderr,
     })
+}
+
+fn written(script: &mut Command) -> anyhow::Result<()> {
+    let status = script.status();
+    let status = status.with_context(|| format!("running {script:?}"))?;
+    anyhow::ensure!(status.success(), "{script:?}: {status}");
+    Ok(())
 }
 
 /// The process, as the host counts, of the program that this file would keep down (tests/cluster/node).

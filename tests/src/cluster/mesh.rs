@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use weft_local::Output;
 
-use super::{Fact, Kubectl, until};
+use super::{Fact, Kubectl, gateway_api, until};
 use crate::fixture::program;
 
 /// Where the control plane is.
@@ -30,7 +30,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// Installs it unless a test has done so already.
-    pub(super) async fn install(kubectl: &Kubectl) -> anyhow::Result<&'static Self> {
+    pub async fn install(kubectl: &Kubectl) -> anyhow::Result<&'static Self> {
         MESH.get_or_try_init(async || Self::new(kubectl).await)
             .await
     }
@@ -41,8 +41,13 @@ impl Mesh {
         Ok(namespace.map(|_| kubectl.in_namespace(NAMESPACE)))
     }
 
-    /// `weft install | kubectl apply -f -`
+    /// `weft install | kubectl apply -f -`, with the Gateway API beside it, which is the cluster's:
+    /// where it is there already it stays as it is.
     async fn new(kubectl: &Kubectl) -> anyhow::Result<Self> {
+        let routes = kubectl.find("crd", "httproutes.gateway.networking.k8s.io");
+        if routes.await?.is_none() {
+            kubectl.apply_folder(&gateway_api()?).await?;
+        }
         let manifests = weft(&CHOSEN, "").await?;
         let applied = kubectl.run(&["apply", "-f", "-"], &manifests).await?;
         anyhow::ensure!(applied.code == 0, "kubectl apply: {}", applied.err());

@@ -21,7 +21,7 @@ pub use api_server::ApiServer;
 pub use kubectl::{Fact, Kubectl, condition, container, until};
 pub use local::{CutOff, Held, Local};
 pub use mesh::{Mesh, run_weft, weft};
-pub use trial::{Body, Namespace, Trial, client, in_cluster};
+pub use trial::{Body, Namespace, Trial, client, in_cluster, keep_namespace};
 
 use crate::artifacts::artifacts;
 use crate::runner::Suite;
@@ -85,6 +85,12 @@ fn given_kubeconfig() -> Option<PathBuf> {
 }
 
 fn start() -> anyhow::Result<()> {
+    start_with(&[])
+}
+
+/// What [`Suite::start`] does for a suite whose pods run images of its own: a cluster that is
+/// started here gets what these scripts write into the folder that they are called with.
+pub fn start_with(images: &[PathBuf]) -> anyhow::Result<()> {
     let cluster = match given_kubeconfig() {
         Some(kubeconfig) => Cluster {
             kubectl: Kubectl::new(
@@ -95,7 +101,7 @@ fn start() -> anyhow::Result<()> {
             local: None,
         },
         None => {
-            let local = Local::start()?;
+            let local = Local::start(images)?;
             Cluster {
                 kubectl: Kubectl::new(
                     programs()?.join("kubectl"),
@@ -125,10 +131,18 @@ fn folder() -> PathBuf {
 
 /// Where Kubernetes' commands are, built if need be.
 fn programs() -> anyhow::Result<PathBuf> {
-    let output = Command::new(folder().join("binaries"))
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("running tests/cluster/binaries")?;
-    anyhow::ensure!(output.status.success(), "tests/cluster/binaries failed");
+    path_from(&mut Command::new(folder().join("binaries")))
+}
+
+/// The folder of the Gateway API's own CRDs, of the experimental channel: for `kubectl apply -k`.
+pub fn gateway_api() -> anyhow::Result<PathBuf> {
+    path_from(&mut Command::new(folder().join("gateway-api")))
+}
+
+/// The path that a script prints.
+pub fn path_from(script: &mut Command) -> anyhow::Result<PathBuf> {
+    let output = script.stderr(std::process::Stdio::inherit()).output();
+    let output = output.with_context(|| format!("running {script:?}"))?;
+    anyhow::ensure!(output.status.success(), "{script:?}: {}", output.status);
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
 }

@@ -187,7 +187,7 @@ impl Trial {
 }
 
 /// Keeps what there is in a namespace.
-async fn keep_namespace(kubectl: &Kubectl, dir: &Path) -> anyhow::Result<()> {
+pub async fn keep_namespace(kubectl: &Kubectl, dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
     let all = "all,endpointslices,configmaps,serviceaccounts";
     let args = ["get", all, "-o", "yaml"];
