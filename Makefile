@@ -13,11 +13,12 @@ SUITE ?= e2e
 STAGE := tests/scripts/stage
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test test-fast test-e2e test-cluster cluster cluster-programs lint fmt soak bench bench-streams crds capabilities clean
+.PHONY: help setup build demo test test-fast test-e2e test-cluster conformance cluster cluster-programs lint fmt soak bench bench-streams crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
 	@echo 'make test               every stage: test-fast, test-e2e, test-cluster'
+	@echo 'make conformance        the Gateway API suite in a real Kubernetes; its report becomes docs/conformance/report.yaml'
 	@echo 'make cluster            a Kubernetes of two nodes on this machine, with the images as built now, until Ctrl-C'
 	@echo 'make lint               fmt, clippy, cargo-deny'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
@@ -48,6 +49,13 @@ test-cluster: cluster-programs
 	$(CARGO) build --workspace --bins --tests --locked
 	$(STAGE) test-cluster $(CARGO) test --workspace --locked --test cluster -- --test-threads=2
 
+# The official suite of the Gateway API, likewise.
+conformance: cluster-programs
+	tests/scripts/cached-go tests/conformance
+	tests/scripts/cached-go tests/conformance/echo-advanced
+	$(CARGO) build --workspace --bins --tests --locked
+	$(STAGE) conformance $(CARGO) test --workspace --locked --test conformance
+
 cluster: cluster-programs
 	$(CARGO) build --workspace --bins --locked
 	tests/cluster/images $(TARGET)/e2e/cluster/images $(TARGET)/debug
@@ -64,7 +72,7 @@ endif
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --workspace --test e2e --test cluster --locked -- -D warnings # not among all targets: `test = false`
+	$(CARGO) clippy --workspace --test e2e --test cluster --test conformance --locked -- -D warnings # not among all targets: `test = false`
 	tests/scripts/deny
 
 fmt:
