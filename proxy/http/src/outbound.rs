@@ -235,7 +235,8 @@ fn apply_rule<'a>(
         WeightedBackendTarget::Backend(backend) => backend,
         WeightedBackendTarget::Invalid(why) => return Err(invalid(why)),
     };
-    if let Some(answer) = filter::on_request(&weighted.filters, matched, dialled, request) {
+    if let Some(mut answer) = filter::on_request(&weighted.filters, matched, dialled, request) {
+        filter::on_response(rule, Some(weighted), answer.headers_mut());
         return Ok(Routed::Answer(answer));
     }
     exchange.record().backend = Some(plan::label(backend));

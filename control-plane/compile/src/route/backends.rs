@@ -21,11 +21,7 @@ pub(super) fn weighted<M>(
     report: &mut Report<'_>,
 ) -> Option<Vec<WeightedBackend>> {
     let at_backends = at.field("backendRefs");
-    if rule
-        .filters
-        .iter()
-        .any(|filter| matches!(filter, Filter::Redirect(_)))
-    {
+    if rule.filters.iter().any(filters::is_redirect) {
         return if rule.backends.is_empty() {
             Some(Vec::new())
         } else {
@@ -40,7 +36,10 @@ pub(super) fn weighted<M>(
         .backends
         .iter()
         .enumerate()
-        .map(|(nth, backend)| share(index, backend, &at_backends.index(nth), report))
+        .map(|(nth, backend)| {
+            let at = at_backends.index(nth);
+            share(index, backend, &rule.filters, &at, report)
+        })
         .collect();
     let backends: Vec<WeightedBackend> = compiled.into_iter().collect::<Option<_>>()?;
     let sum = backends
@@ -83,6 +82,7 @@ fn nowhere(
 fn share(
     index: &Index,
     backend: &BackendRef,
+    of_rule: &[Filter],
     at: &FieldPath,
     report: &mut Report<'_>,
 ) -> Option<WeightedBackend> {
@@ -99,7 +99,7 @@ fn share(
             ),
         );
     }
-    let filters = filters::of_backend(&backend.filters, &at.field("filters"), report);
+    let filters = filters::of_backend(&backend.filters, of_rule, &at.field("filters"), report);
     let target = target(index, backend, at, report);
     Some(WeightedBackend {
         weight: weight?,

@@ -16,44 +16,58 @@ pub(super) fn of_rule(
     report: &mut Report<'_>,
 ) -> Option<Vec<HttpFilter>> {
     let compiled = each_once(filters, at, report);
-    let redirects = filters
+    let both = "a rule cannot redirect and rewrite; remove one of the two filters";
+    let redirects = filters.iter().any(is_redirect);
+    not_both(redirects, filters, at, both, report)?;
+    compiled
+}
+
+/// The filters of a backend, which apply to its share of the requests, after the rule's. The
+/// rule's rewrite is the only one there is: what a second one replaces would not be what was matched.
+pub(super) fn of_backend(
+    filters: &[Filter],
+    of_rule: &[Filter],
+    at: &FieldPath,
+    report: &mut Report<'_>,
+) -> Option<Vec<HttpFilter>> {
+    let compiled = each_once(filters, at, report);
+    let both = "a backend cannot redirect and rewrite; remove one of the two filters";
+    let redirects = filters.iter().any(is_redirect);
+    not_both(redirects, filters, at, both, report)?;
+    let mut leads_elsewhere = filters
         .iter()
-        .any(|filter| matches!(filter, Filter::Redirect(_)));
-    let rewrites = filters
-        .iter()
-        .position(|filter| matches!(filter, Filter::Rewrite(_)));
-    match rewrites {
-        Some(nth) if redirects => report.refuse(
+        .map(|one| is_redirect(one) || is_rewrite(one));
+    match leads_elsewhere.position(|leads| leads) {
+        Some(nth) if of_rule.iter().any(is_rewrite) => report.refuse(
             at.index(nth),
             Reason::IncompatibleFilters,
-            "a rule cannot redirect and rewrite; remove one of the two filters",
+            "the rule rewrites these requests already; remove one of the two filters",
         ),
         _ => compiled,
     }
 }
 
-/// The filters of a backend: header modifiers only.
-pub(super) fn of_backend(
+fn not_both(
+    redirects: bool,
     filters: &[Filter],
     at: &FieldPath,
+    message: &str,
     report: &mut Report<'_>,
-) -> Option<Vec<HttpFilter>> {
-    let mut usable = true;
-    for (nth, filter) in filters.iter().enumerate() {
-        if let Filter::Redirect(_) | Filter::Rewrite(_) = filter {
-            usable = false;
-            report.error(
-                at.index(nth).field("type"),
-                Reason::UnsupportedValue,
-                format!(
-                    "a backend cannot have a {} of its own; put it on the rule",
-                    name_of(filter)
-                ),
-            );
+) -> Option<()> {
+    match filters.iter().position(is_rewrite) {
+        Some(nth) if redirects => {
+            report.refuse(at.index(nth), Reason::IncompatibleFilters, message)
         }
+        _ => Some(()),
     }
-    let compiled = each_once(filters, at, report);
-    usable.then_some(compiled).flatten()
+}
+
+pub(super) fn is_redirect(filter: &Filter) -> bool {
+    matches!(filter, Filter::Redirect(_))
+}
+
+fn is_rewrite(filter: &Filter) -> bool {
+    matches!(filter, Filter::Rewrite(_))
 }
 
 fn name_of(filter: &Filter) -> &str {

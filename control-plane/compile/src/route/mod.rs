@@ -158,7 +158,7 @@ fn compile_rule<M: Matching>(
     let matches = matches(&rule.matches, &at.field("matches"), report);
     let backends = backends::weighted(index, rule, at, report);
     let timeouts = timeouts(rule.timeouts, &at.field("timeouts"), report);
-    let prefixes = prefix_is_matched(&rule.filters, matches.as_deref(), at, report);
+    let prefixes = prefixes_are_matched(rule, matches.as_deref(), at, report);
     let (filters, matches, backends) = (filters?, matches?, backends?);
     timeouts?;
     prefixes?;
@@ -220,6 +220,20 @@ fn timeouts(timeouts: Timeouts, at: &FieldPath, report: &mut Report<'_>) -> Opti
 
 /// A prefix can be replaced only where every match is by prefix (Gateway API,
 /// `HTTPPathModifier`).
+fn prefixes_are_matched<M>(
+    rule: &Rule<M>,
+    matches: Option<&[Match]>,
+    at: &FieldPath,
+    report: &mut Report<'_>,
+) -> Option<()> {
+    let mut all = prefix_is_matched(&rule.filters, matches, at, report);
+    for (nth, backend) in rule.backends.iter().enumerate() {
+        let at = at.field("backendRefs").index(nth);
+        all = prefix_is_matched(&backend.filters, matches, &at, report).and(all);
+    }
+    all
+}
+
 fn prefix_is_matched(
     filters: &[Filter],
     matches: Option<&[Match]>,
