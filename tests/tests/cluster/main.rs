@@ -16,6 +16,7 @@ mod packages;
 mod platform;
 mod replicas;
 mod rollout;
+mod routes;
 mod status;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         rollout::tests(),
         faults::tests(),
         bad_input::tests(),
+        routes::tests(),
         status::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())
