@@ -46,14 +46,14 @@ pub(crate) fn version(facts: &Facts) -> Vec<Fault> {
 
 pub(crate) fn permissions(facts: &Facts) -> Vec<Fault> {
     let refused = facts.access.iter().filter(|one| !one.is_allowed);
-    refused
-        .map(|one| {
-            Fault::error(
-                format!("you may not {}", one.what),
-                "install as an administrator of the cluster (role cluster-admin)",
-            )
-        })
-        .collect()
+    let refused: Vec<&str> = refused.map(|one| one.what.as_str()).collect();
+    match refused[..] {
+        [] => Vec::new(),
+        _ => vec![Fault::error(
+            format!("you may not {}", refused.join(", ")),
+            "install as an administrator of the cluster (role cluster-admin)",
+        )],
+    }
 }
 
 fn crd<'a>(facts: &'a Facts, name: &str) -> Option<&'a Value> {
@@ -135,61 +135,58 @@ fn fields(schema: &Value, at: &str, into: &mut BTreeSet<String>) {
 }
 
 pub(crate) fn gateway_api(facts: &Facts) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (kind, name) in [
+    let routes = [
         ("HTTPRoute", "httproutes.gateway.networking.k8s.io"),
         ("GRPCRoute", "grpcroutes.gateway.networking.k8s.io"),
-    ] {
-        let hint = "the Gateway API's CRDs are yours to choose and Weft never writes them: apply the experimental channel of its \
-                    release (experimental-install.yaml), which has every field that Weft uses";
-        let Some(found) = crd(facts, name) else {
-            faults.push(Fault::warning(
-                format!("CRD {name} is missing: there are no {kind}s"),
-                hint,
-            ));
-            continue;
-        };
-        let annotation = |key: &str| {
-            let value = found["metadata"]["annotations"]
-                [format!("gateway.networking.k8s.io/{key}")]
-            .as_str();
-            value.unwrap_or("unknown").to_owned()
-        };
-        let of = format!(
-            "CRD {name} (channel {}, version {})",
-            annotation("channel"),
-            annotation("bundle-version")
-        );
-        let Some(serving) = served(found, "v1") else {
-            faults.push(Fault::error(format!("{of} does not serve v1"), hint));
-            continue;
-        };
-        let mut there = BTreeSet::new();
-        fields(
-            &serving["schema"]["openAPIV3Schema"]["properties"]["spec"],
-            "spec",
-            &mut there,
-        );
-        let (used, unused): (Vec<_>, Vec<_>) = known_fields(kind)
-            .filter(|(field, _)| !there.contains(*field) && field.starts_with("spec."))
-            .partition(|(_, works)| *works);
-        let names = |fields: &[(&str, bool)]| {
-            let names: Vec<&str> = fields.iter().map(|(field, _)| *field).collect();
-            names.join(", ")
-        };
-        if !used.is_empty() {
-            faults.push(Fault::warning(
-                format!("{of} lacks fields that work in Weft: {}", names(&used)),
-                hint,
-            ));
-        } else if !unused.is_empty() && annotation("channel") != "experimental" {
-            faults.push(Fault::warning(
-                format!("{of} lacks fields of the experimental channel, none of which Weft uses yet: {}", names(&unused)),
-                hint,
-            ));
-        }
-    }
-    faults
+    ];
+    let lacking = routes.map(|(kind, name)| match crd(facts, name) {
+        Some(found) => route_crd_lacks(kind, found),
+        None => Some(Fault::warning(
+            format!("CRD {name} is missing: there are no {kind}s"),
+            CHANNEL,
+        )),
+    });
+    lacking.into_iter().flatten().collect()
+}
+
+const CHANNEL: &str = "the Gateway API's CRDs are yours to choose and Weft never writes them: apply the experimental channel of its \
+                       release (experimental-install.yaml), which has every field that Weft uses";
+
+/// What the CRD of a route's kind lacks that Weft or the experimental channel knows.
+fn route_crd_lacks(kind: &str, found: &Value) -> Option<Fault> {
+    let metadata = &found["metadata"];
+    let annotation = |key: &str| {
+        let value = metadata["annotations"][format!("gateway.networking.k8s.io/{key}")].as_str();
+        value.unwrap_or("unknown").to_owned()
+    };
+    let of = format!(
+        "CRD {} (channel {}, version {})",
+        text(&metadata["name"]),
+        annotation("channel"),
+        annotation("bundle-version")
+    );
+    let Some(serving) = served(found, "v1") else {
+        return Some(Fault::error(format!("{of} does not serve v1"), CHANNEL));
+    };
+    let mut there = BTreeSet::new();
+    let schema = &serving["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    fields(schema, "spec", &mut there);
+    let (used, unused): (Vec<_>, Vec<_>) = known_fields(kind)
+        .filter(|(field, _)| !there.contains(*field) && field.starts_with("spec."))
+        .partition(|(_, works)| *works);
+    let names = |fields: &[(&str, bool)]| {
+        let names: Vec<&str> = fields.iter().map(|(field, _)| *field).collect();
+        names.join(", ")
+    };
+    let lacks = match (used.is_empty(), unused.is_empty()) {
+        (false, _) => format!("fields that work in Weft: {}", names(&used)),
+        (true, false) if annotation("channel") != "experimental" => format!(
+            "fields of the experimental channel, none of which Weft uses yet: {}",
+            names(&unused)
+        ),
+        _ => return None,
+    };
+    Some(Fault::warning(format!("{of} lacks {lacks}"), CHANNEL))
 }
 
 /// The fields of a route's kind, and whether each works.

@@ -4,6 +4,7 @@
 
 mod api_server;
 mod bad_input;
+mod check;
 mod cli;
 mod faults;
 mod first_contact;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let tests = [
         platform::tests(),
         api_server::tests(),
+        check::tests(),
         cli::tests(),
         identity::tests(),
         first_contact::tests(),
