@@ -1,6 +1,6 @@
 //! The mesh that is installed in a cluster: what says which version it is, what was chosen, and who keeps it.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 use weft_install::names::{CONTROL_PLANE, INJECTOR};
 use weft_install::{Found, api_server_policy};
@@ -11,18 +11,15 @@ use crate::cluster::Cluster;
 pub(crate) const VERSION: &str = "app.kubernetes.io/version";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Its objects.
+/// Its objects; `None` if there is no control plane.
 ///
 /// # Errors
-/// There is no mesh, or Helm keeps it.
-pub(crate) async fn found(cluster: &Cluster, helm: &str) -> Result<Found> {
+/// Helm keeps it, so that `helm` is the command to use.
+pub(crate) async fn found(cluster: &Cluster, helm: &str) -> Result<Option<Found>> {
     let system = &cluster.system;
     let deployment = format!("/apis/apps/v1/namespaces/{system}/deployments/{CONTROL_PLANE}");
     let Some(deployment) = cluster.find(&deployment).await? else {
-        bail!(
-            "no mesh is installed in namespace {system}: there is no Deployment {CONTROL_PLANE}; --system-namespace names another \
-             namespace"
-        );
+        return Ok(None);
     };
     if deployment["metadata"]["labels"][MANAGED_BY] == "Helm" {
         let release = &deployment["metadata"]["annotations"]["meta.helm.sh/release-name"];
@@ -35,12 +32,20 @@ pub(crate) async fn found(cluster: &Cluster, helm: &str) -> Result<Found> {
         format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{INJECTOR}");
     let policy = api_server_policy();
     let policy = format!("/apis/networking.k8s.io/v1/namespaces/{system}/networkpolicies/{policy}");
-    Ok(Found {
+    Ok(Some(Found {
         namespace: cluster.get(&format!("/api/v1/namespaces/{system}")).await?,
         deployment,
         webhook: cluster.find(&webhook).await?.unwrap_or_default(),
         network_policy: cluster.find(&policy).await?.unwrap_or_default(),
-    })
+    }))
+}
+
+/// That there is none.
+pub(crate) fn missing(cluster: &Cluster) -> anyhow::Error {
+    anyhow!(
+        "no mesh is installed in namespace {}: there is no Deployment {CONTROL_PLANE}; --system-namespace names another namespace",
+        cluster.system
+    )
 }
 
 /// The version of a mesh, as its label says.

@@ -43,58 +43,52 @@ impl Arguments {
         if !self.force {
             no_proxy_is_left(&cluster).await?;
         }
-        let found = match installed::found(&cluster, "helm uninstall").await {
-            Ok(found) => Some(found),
-            Err(error) if self.force => {
-                eprintln!("weft: {error:#}; what is left of one is deleted");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let owns_namespace = match &found {
-            Some(found) => {
-                found.namespace["metadata"]["labels"]["app.kubernetes.io/part-of"] == "weft"
-            }
-            None => false,
-        };
-        let own = own_objects(&cluster).await?;
-        let mut deleted = 0;
-        for object in order(&cluster.system, owns_namespace, self.crds, own)? {
-            let path = path_of(&object);
-            let there = match self.dry_run {
-                true => cluster.find(&path).await?.is_some(),
-                false => cluster.delete(&path).await?,
-            };
-            if there {
-                deleted += 1;
-                print(&format!(
-                    "{}{}\n",
-                    if self.dry_run {
-                        "would delete "
-                    } else {
-                        "deleted "
-                    },
-                    named(&object)
-                ))?;
-            }
-            if object["kind"] == "Deployment" && !self.dry_run {
-                // What it keeps would come back while one of its replicas runs.
-                self.has_ended(&cluster).await?;
-            }
+        let found = installed::found(&cluster, "helm uninstall").await?;
+        if found.is_none() && !self.force {
+            return Err(installed::missing(&cluster)
+                .context("nothing is deleted; --force deletes what is left of one"));
         }
-        let objects = counted(deleted, "object", "objects");
-        print(&format!(
-            "{objects}{}\n",
-            if self.dry_run {
-                " would be deleted"
-            } else {
-                " deleted"
-            }
-        ))?;
+        let namespace = format!("/api/v1/namespaces/{}", cluster.system);
+        let namespace = cluster.find(&namespace).await?.unwrap_or_default();
+        let owns_namespace = namespace["metadata"]["labels"]["app.kubernetes.io/part-of"] == "weft";
+        let own = own_objects(&cluster).await?;
+        let mut count = 0;
+        for object in order(&cluster.system, owns_namespace, self.crds, own)? {
+            count += usize::from(self.take(&cluster, &object).await?);
+        }
+        let objects = counted(count, "object", "objects");
+        let done = if self.dry_run {
+            "would be deleted"
+        } else {
+            "deleted"
+        };
+        print(&format!("{objects} {done}\n"))?;
         if !self.crds {
             print("Weft's CRDs and with them all policies stay: --crds deletes them\n")?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Deletes an object and says so; whether it was there.
+    async fn take(&self, cluster: &Cluster, object: &Value) -> Result<bool> {
+        let path = path_of(object);
+        let there = match self.dry_run {
+            true => cluster.find(&path).await?.is_some(),
+            false => cluster.delete(&path).await?,
+        };
+        if there {
+            let done = if self.dry_run {
+                "would delete"
+            } else {
+                "deleted"
+            };
+            print(&format!("{done} {}\n", named(object)))?;
+        }
+        if object["kind"] == "Deployment" && !self.dry_run {
+            // What it keeps would come back while one of its replicas runs.
+            self.has_ended(cluster).await?;
+        }
+        Ok(there)
     }
 
     async fn has_ended(&self, cluster: &Cluster) -> Result<()> {

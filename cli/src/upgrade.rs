@@ -42,6 +42,7 @@ impl Arguments {
     pub(crate) async fn run(&self) -> Result<ExitCode> {
         let cluster = self.cluster.connect().await?;
         let found = installed::found(&cluster, "helm upgrade").await?;
+        let found = found.ok_or_else(|| installed::missing(&cluster))?;
         let mut before = found.values()?;
         if !self.chosen.says("image.tag") {
             before.image.tag = Values::default().image.tag;
@@ -53,43 +54,31 @@ impl Arguments {
         let (old, new) = (installed::version(&found), values.image.tag.as_str());
         may_follow("the control plane", old, new)?;
         let proxies = proxies(&cluster).await?;
-        for version in proxies.keys() {
-            may_follow("a proxy", version, new).with_context(|| {
+        for (version, count) in &proxies {
+            let restart = || {
                 format!(
                     "{}; restart their workloads first",
-                    counted(proxies[version], "pod", "pods")
+                    counted(*count, "pod", "pods")
                 )
-            })?;
+            };
+            may_follow("a proxy", version, new).with_context(restart)?;
         }
         print(&format!("{old} → {new}\n"))?;
         let mut changed = 0;
         for object in objects(&values)? {
             changed += usize::from(self.bring(&cluster, &object).await?);
         }
+        let changed = counted(changed, "object", "objects");
         if self.dry_run {
-            print(&format!(
-                "{} would change; nothing did\n",
-                counted(changed, "object", "objects")
-            ))?;
+            print(&format!("{changed} would change; nothing did\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
         self.rolled_out(&cluster, values.control_plane.replicas)
             .await?;
         print(&format!(
-            "{} changed; the control plane runs {new}\n",
-            counted(changed, "object", "objects")
+            "{changed} changed; the control plane runs {new}\n"
         ))?;
-        let old: usize = proxies
-            .iter()
-            .filter(|(version, _)| *version != new)
-            .map(|(_, count)| count)
-            .sum();
-        if old > 0 {
-            print(&format!(
-                "{} an older proxy: restart the workloads (kubectl -n NAMESPACE rollout restart deployment); `weft check` names them\n",
-                counted(old, "pod has", "pods have")
-            ))?;
-        }
+        print(&older(&proxies, new))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -162,6 +151,18 @@ async fn proxies(cluster: &Cluster) -> Result<BTreeMap<String, usize>> {
         }
     }
     Ok(counts)
+}
+
+/// What is left to do for pods whose proxies have another version; nothing if there are none.
+fn older(proxies: &BTreeMap<String, usize>, new: &str) -> String {
+    let old = proxies.iter().filter(|(version, _)| *version != new);
+    match old.map(|(_, count)| count).sum() {
+        0 => String::new(),
+        count => format!(
+            "{} an older proxy: restart the workloads (kubectl -n NAMESPACE rollout restart deployment); `weft check` names them\n",
+            counted(count, "pod has", "pods have")
+        ),
+    }
 }
 
 /// Only neighbours understand each other.

@@ -34,68 +34,31 @@ impl Found {
     /// # Errors
     /// The Deployment lacks something that every installation writes.
     pub fn values(&self) -> Result<Values, NotFound> {
-        let lacks = |field| NotFound {
-            object: "Deployment",
-            field,
-        };
-        let text = |value: &Value, field| {
-            value
-                .as_str()
-                .map(str::to_owned)
-                .ok_or_else(|| lacks(field))
-        };
-        let spec = &self.deployment["spec"];
-        let container = &spec["template"]["spec"]["containers"][0];
-        let env = |name: &'static str| {
-            let mut all = container["env"].as_array().into_iter().flatten();
-            all.find(|one| one["name"] == name)
-                .and_then(|one| one["value"].as_str())
-                .ok_or_else(|| lacks(name))
-        };
-        let inject = env("WEFT_INJECT")?.replace("$$", "$");
+        let inject = self.env("WEFT_INJECT")?.replace("$$", "$");
         let inject: InjectSettings =
             serde_json::from_str(&inject).map_err(|_| lacks("WEFT_INJECT"))?;
         let registry = inject
             .image
             .strip_suffix(&format!("/proxy:{}", inject.version));
-        let (requests, limits) = (
-            &container["resources"]["requests"],
-            &container["resources"]["limits"],
-        );
-        let replicas = spec["replicas"]
-            .as_u64()
-            .and_then(|count| u32::try_from(count).ok());
-        let webhook = &self.webhook["webhooks"][0];
-        let usual = Values::default();
+        let registry = registry
+            .ok_or_else(|| lacks("WEFT_INJECT.image"))?
+            .to_owned();
+        let part_of = &self.namespace["metadata"]["labels"]["app.kubernetes.io/part-of"];
         Ok(Values {
             namespace: text(
                 &self.deployment["metadata"]["namespace"],
                 "metadata.namespace",
             )?,
-            create_namespace: self.namespace["metadata"]["labels"]["app.kubernetes.io/part-of"]
-                == "weft",
-            trust_domain: env("WEFT_TRUST_DOMAIN")?.to_owned(),
+            create_namespace: part_of == "weft",
+            trust_domain: self.env("WEFT_TRUST_DOMAIN")?.to_owned(),
             crds: true,
             network_policies: !self.network_policy.is_null(),
             image: Image {
-                registry: registry
-                    .ok_or_else(|| lacks("WEFT_INJECT.image"))?
-                    .to_owned(),
+                registry,
                 tag: inject.version,
                 pull_policy: inject.image_pull_policy,
             },
-            control_plane: ControlPlane {
-                // Scaled to nothing by hand is no choice for a mesh.
-                replicas: replicas
-                    .filter(|count| *count > 0)
-                    .unwrap_or(usual.control_plane.replicas),
-                log: env("WEFT_LOG")?.to_owned(),
-                leaf_lifetime: env("WEFT_LEAF_LIFETIME")?.to_owned(),
-                root_lifetime: env("WEFT_ROOT_LIFETIME")?.to_owned(),
-                cpu_request: text(&requests["cpu"], "requests.cpu")?,
-                memory_request: text(&requests["memory"], "requests.memory")?,
-                memory_limit: text(&limits["memory"], "limits.memory")?,
-            },
+            control_plane: self.control_plane()?,
             proxy: Proxy {
                 log: inject.log,
                 cpu_request: inject.resources.cpu_request,
@@ -103,17 +66,49 @@ impl Found {
                 memory_request: inject.resources.memory_request,
                 memory_limit: inject.resources.memory_limit,
             },
-            webhook: Webhook {
-                failure_policy: webhook["failurePolicy"]
-                    .as_str()
-                    .map_or(usual.webhook.failure_policy, str::to_owned),
-                timeout_seconds: webhook["timeoutSeconds"]
-                    .as_u64()
-                    .and_then(|seconds| u32::try_from(seconds).ok())
-                    .unwrap_or(usual.webhook.timeout_seconds),
-                api_server_cidrs: self.api_server_cidrs(),
-            },
+            webhook: self.webhook(),
         })
+    }
+
+    fn container(&self) -> &Value {
+        &self.deployment["spec"]["template"]["spec"]["containers"][0]
+    }
+
+    fn env(&self, name: &'static str) -> Result<&str, NotFound> {
+        let mut all = self.container()["env"].as_array().into_iter().flatten();
+        let found = all.find(|one| one["name"] == name);
+        found
+            .and_then(|one| one["value"].as_str())
+            .ok_or_else(|| lacks(name))
+    }
+
+    fn control_plane(&self) -> Result<ControlPlane, NotFound> {
+        let replicas = number(&self.deployment["spec"]["replicas"]);
+        let resources = &self.container()["resources"];
+        let (requests, limits) = (&resources["requests"], &resources["limits"]);
+        Ok(ControlPlane {
+            // Scaled to nothing by hand is no choice for a mesh.
+            replicas: replicas
+                .filter(|count| *count > 0)
+                .unwrap_or(Values::default().control_plane.replicas),
+            log: self.env("WEFT_LOG")?.to_owned(),
+            leaf_lifetime: self.env("WEFT_LEAF_LIFETIME")?.to_owned(),
+            root_lifetime: self.env("WEFT_ROOT_LIFETIME")?.to_owned(),
+            cpu_request: text(&requests["cpu"], "requests.cpu")?,
+            memory_request: text(&requests["memory"], "requests.memory")?,
+            memory_limit: text(&limits["memory"], "limits.memory")?,
+        })
+    }
+
+    fn webhook(&self) -> Webhook {
+        let (found, usual) = (&self.webhook["webhooks"][0], Values::default().webhook);
+        Webhook {
+            failure_policy: found["failurePolicy"]
+                .as_str()
+                .map_or(usual.failure_policy, str::to_owned),
+            timeout_seconds: number(&found["timeoutSeconds"]).unwrap_or(usual.timeout_seconds),
+            api_server_cidrs: self.api_server_cidrs(),
+        }
     }
 
     fn api_server_cidrs(&self) -> Vec<String> {
@@ -124,6 +119,24 @@ impl Found {
             .filter_map(|one| one["ipBlock"]["cidr"].as_str());
         blocks.map(str::to_owned).collect()
     }
+}
+
+fn lacks(field: &'static str) -> NotFound {
+    NotFound {
+        object: "Deployment",
+        field,
+    }
+}
+
+fn text(value: &Value, field: &'static str) -> Result<String, NotFound> {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| lacks(field))
+}
+
+fn number(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
 }
 
 /// The name of the NetworkPolicy that lets the API server in.

@@ -48,14 +48,20 @@ impl Mesh {
         if routes.await?.is_none() {
             kubectl.apply_folder(&gateway_api()?).await?;
         }
-        let manifests = weft(&CHOSEN, "").await?;
-        let applied = kubectl.run(&["apply", "-f", "-"], &manifests).await?;
-        anyhow::ensure!(applied.code == 0, "kubectl apply: {}", applied.err());
+        Self::apply(kubectl).await?;
         let this = Self {
             system: kubectl.in_namespace(NAMESPACE),
         };
         this.serves().await?;
         Ok(this)
+    }
+
+    /// Applies what `weft install` prints, also where it has been taken away.
+    pub async fn apply(kubectl: &Kubectl) -> anyhow::Result<()> {
+        let manifests = weft(&CHOSEN, "").await?;
+        let applied = kubectl.run(&["apply", "-f", "-"], &manifests).await?;
+        anyhow::ensure!(applied.code == 0, "kubectl apply: {}", applied.err());
+        Ok(())
     }
 
     /// Waits until the control plane is ready and the API server believes its webhook.

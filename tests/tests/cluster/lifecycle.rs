@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::process::Command;
-use weft_tests::cluster::{Fact, Kubectl, TOOLS, Trial, client, run_weft, until, weft};
+use weft_tests::cluster::{Fact, Kubectl, Mesh, TOOLS, Trial, client, run_weft, until};
 use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
@@ -89,6 +89,14 @@ async fn an_upgrade_keeps_what_was_chosen_and_says_what_it_changes(
     // The bundle that the control plane wrote is not the installation's to take away.
     mesh.serves().await?;
 
+    let (code, said) = far_from_the_tool(kubectl, &mesh.system).await?;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("more than a minor version away"), "{said}");
+    Ok(())
+}
+
+/// What an upgrade says to a control plane of another age.
+async fn far_from_the_tool(kubectl: &Kubectl, system: &Kubectl) -> anyhow::Result<(i32, String)> {
     let label = async |version: &str| {
         let label = format!("{VERSION}={version}");
         let args = [
@@ -98,15 +106,12 @@ async fn an_upgrade_keeps_what_was_chosen_and_says_what_it_changes(
             "weft-control-plane",
             &label,
         ];
-        mesh.system.text(&args).await.map(drop)
+        system.text(&args).await.map(drop)
     };
     label("9.9.0").await?;
     let skipped = tool(kubectl, &["upgrade"]).await;
     label(env!("CARGO_PKG_VERSION")).await?;
-    let (code, said) = skipped?;
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("more than a minor version away"), "{said}");
-    Ok(())
+    skipped
 }
 
 async fn a_diagnosis_has_everything_but_secrets(trial: &Trial) -> anyhow::Result<()> {
@@ -199,9 +204,7 @@ async fn what_was_installed_and_made_goes_with_the_mesh(trial: &Trial) -> anyhow
     let mesh = trial.mesh().await?;
     let gone = uninstalled(kubectl).await;
     // Others need it after this test, whatever came of it.
-    let manifests = weft(&["install", "--set", "controlPlane.replicas=1"], "").await?;
-    let applied = kubectl.run(&["apply", "-f", "-"], &manifests).await?;
-    anyhow::ensure!(applied.code == 0, "{}", applied.err());
+    Mesh::apply(kubectl).await?;
     mesh.serves().await?;
     gone?;
     until("the namespace has trust anchors again", async || {
