@@ -101,7 +101,8 @@ async fn ran_no_other() -> Outcome {
     Ok(())
 }
 
-static RUN: OnceCell<Run> = OnceCell::const_new();
+/// The run, or why there is none: it is not tried again for each test.
+static RUN: OnceCell<Result<Run, String>> = OnceCell::const_new();
 
 /// A run of the suite, which is over.
 #[derive(Debug)]
@@ -119,16 +120,21 @@ pub struct Run {
 impl Run {
     /// The run of this suite: the first that asks waits for it.
     pub async fn done() -> anyhow::Result<&'static Self> {
-        RUN.get_or_try_init(async || {
-            let kubectl = Cluster::current()?.kubectl();
-            let run = Self::new(kubectl).await;
-            if !run.as_ref().is_ok_and(Self::all_passed) {
-                keep_artifacts(kubectl).await?;
-            }
-            remove(kubectl).await?;
-            run
-        })
-        .await
+        let run =
+            RUN.get_or_init(async || Self::once().await.map_err(|error| format!("{error:#}")));
+        let run = run.await.as_ref();
+        run.map_err(|error| anyhow::anyhow!("there is no run of the suite: {error}"))
+    }
+
+    /// Runs it and leaves nothing, whatever comes of it.
+    async fn once() -> anyhow::Result<Self> {
+        let kubectl = Cluster::current()?.kubectl();
+        let run = Self::new(kubectl).await;
+        if !run.as_ref().is_ok_and(Self::all_passed) {
+            keep_artifacts(kubectl).await?;
+        }
+        remove(kubectl).await?;
+        run
     }
 
     async fn new(kubectl: &Kubectl) -> anyhow::Result<Self> {
