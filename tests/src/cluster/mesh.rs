@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
@@ -74,6 +74,20 @@ impl Mesh {
             let mut webhooks = webhooks.into_iter().flatten();
             let written = webhooks.all(|one| one["clientConfig"]["caBundle"].is_string());
             Ok(Fact::when(written, &configuration))
+        })
+        .await?;
+        // A Service finds pods that have just become ready a moment later.
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "asks", "labels": {"mesh.weft.dev/inject": "enabled"}},
+            "spec": {"containers": [{"name": "asks", "image": "asks"}]},
+        })
+        .to_string();
+        let anywhere = self.system.in_namespace("default");
+        until("the API server reaches the webhook", async || {
+            let tried = ["create", "--dry-run=server", "-f", "-"];
+            let answer = anywhere.run(&tried, &pod).await?;
+            Ok(Fact::when(answer.code == 0, answer.err()))
         })
         .await
     }

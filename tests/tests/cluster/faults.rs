@@ -99,6 +99,19 @@ async fn metric(local: &Local, address: &str, port: u16, name: &str) -> anyhow::
     Ok(value.trim().parse()?)
 }
 
+/// The pods of the namespace that stream from this replica.
+async fn streams(local: &Local, replica: &Value, ns: &Namespace) -> anyhow::Result<Vec<String>> {
+    let argv = ["curl", "-sS", "http://127.0.0.1:15011/v1/proxies"];
+    let answer = local.in_pod(replica, &argv).await?;
+    let answer: Value = serde_json::from_slice(&answer.stdout)
+        .with_context(|| format!("{}{}", answer.out(), answer.err()))?;
+    let proxies = answer["proxies"].as_array().into_iter().flatten();
+    let pods = proxies.filter_map(|proxy| proxy["pod"].as_str());
+    let own = format!("{}/", ns.name);
+    let own = pods.filter(|pod| pod.starts_with(&own));
+    Ok(own.map(str::to_owned).collect())
+}
+
 async fn another_replica_leads_when_the_leader_is_cut_off(trial: &Trial) -> anyhow::Result<()> {
     let ns = trial.meshed("leaderless").await?;
     ns.apply(NGINX).await?;
@@ -123,7 +136,7 @@ async fn leader_is_cut_off(local: &Local, mesh: &Mesh, ns: &Namespace) -> anyhow
     let pod = mesh.system.object("pod", &first).await?;
     let address = pod["status"]["podIP"].as_str().context("no address")?;
     let cut = local.cut_off(address).await?;
-    let held = another_takes_over(local, mesh, ns, (&first, address)).await;
+    let held = another_takes_over(local, mesh, ns, &pod).await;
     cut.heal().await?;
     held?;
     // The push that came in between reaches the proxies of that replica, too.
@@ -136,9 +149,11 @@ async fn another_takes_over(
     local: &Local,
     mesh: &Mesh,
     ns: &Namespace,
-    (first, address): (&str, &str),
+    pod: &Value,
 ) -> anyhow::Result<()> {
-    let proxies = metric(local, address, 15014, "weft_control_plane_proxies").await?;
+    let first = pod["metadata"]["name"].as_str().context("no name")?;
+    let address = pod["status"]["podIP"].as_str().context("no address")?;
+    let before = streams(local, pod, ns).await?;
     ns.apply(&denial()).await?;
     led_by_another(mesh, first).await?;
     until("the former leader has stopped writing", async || {
@@ -147,8 +162,8 @@ async fn another_takes_over(
     })
     .await?;
     // It serves its streams, and new pods by what it knows.
-    let kept = metric(local, address, 15014, "weft_control_plane_proxies").await?;
-    anyhow::ensure!(kept >= proxies, "{kept} streams of {proxies}");
+    let kept = streams(local, pod, ns).await?;
+    anyhow::ensure!(before == kept, "streams of {before:?}, then of {kept:?}");
     let ready = format!("http://{address}:15014/healthz/ready");
     let ready = local.in_node(1, &["curl", "-sSf", &ready]).await?;
     anyhow::ensure!(ready.code == 0, "{}", ready.err());

@@ -14,10 +14,7 @@ use crate::platform::NGINX;
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![
-        cluster_test!(alone nothing_fails_during_a_rolling_restart),
-        cluster_test!(alone nothing_fails_while_scaled_to_ten_and_back),
-    ]
+    vec![cluster_test!(alone nothing_fails_while_restarted_and_scaled_to_ten_and_back)]
 }
 
 /// Requests a second, all clients together: what the machine of a whole cluster bears while pods start
@@ -66,20 +63,17 @@ async fn scale(ns: &Namespace, replicas: usize) -> anyhow::Result<()> {
     ns.text(&["scale", DEPLOYMENT, &replicas]).await.map(drop)
 }
 
-async fn nothing_fails_during_a_rolling_restart(trial: &Trial) -> anyhow::Result<()> {
-    let ns = trial.meshed("restart").await?;
+async fn nothing_fails_while_restarted_and_scaled_to_ten_and_back(
+    trial: &Trial,
+) -> anyhow::Result<()> {
+    let ns = trial.meshed("rollout").await?;
     let load = under_load(&ns).await?;
     let before = addresses(&ns, 3).await?;
     ns.text(&["rollout", "restart", DEPLOYMENT]).await?;
     ns.rolled_out("nginx-deployment").await?;
     let after = addresses(&ns, 3).await?;
     assert!(before.is_disjoint(&after), "{before:?} {after:?}");
-    load.finish().await?.nothing_failed()
-}
 
-async fn nothing_fails_while_scaled_to_ten_and_back(trial: &Trial) -> anyhow::Result<()> {
-    let ns = trial.meshed("scale").await?;
-    let load = under_load(&ns).await?;
     scale(&ns, 1).await?;
     addresses(&ns, 1).await?;
     scale(&ns, 10).await?;
