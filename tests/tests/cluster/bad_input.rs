@@ -12,6 +12,7 @@ use crate::platform::NGINX;
 pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(a_policy_that_does_not_compile_is_named_and_guards_its_target_alone),
+        cluster_test!(a_gateways_part_of_a_route_is_left_to_its_controller),
         cluster_test!(a_call_of_the_webhook_from_nobody_is_refused_and_changes_nothing),
     ]
 }
@@ -93,6 +94,50 @@ async fn a_policy_that_does_not_compile_is_named_and_guards_its_target_alone(
     ns.apply(&policy("192.0.2.0/99")).await?;
     accepted(&ns, "False").await?;
     answers(&ns, "visitor", "http://nginx/", 200).await?;
+    Ok(())
+}
+
+/// A Gateway would need a grant for a backend in another namespace; what it makes of that is for its
+/// controller to say. A Service needs none.
+async fn a_gateways_part_of_a_route_is_left_to_its_controller(trial: &Trial) -> anyhow::Result<()> {
+    let ns = trial.meshed("front").await?;
+    let elsewhere = trial.meshed("elsewhere").await?;
+    elsewhere.apply(OTHER).await?;
+    // A Service without pods: what is answered is answered elsewhere.
+    ns.apply("{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}")
+        .await?;
+    visitor(&ns).await?;
+    elsewhere.ready("other").await?;
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web"},
+        "spec": {
+            "parentRefs": [
+                {"name": "front"},
+                {"group": "", "kind": "Service", "name": "web"},
+            ],
+            "rules": [{"backendRefs": [{"name": "other", "namespace": elsewhere.name, "port": 80}]}],
+        },
+    });
+    ns.apply(&route.to_string()).await?;
+    answers(&ns, "visitor", "http://web/", 200).await?;
+    let told = until("the route has a status", async || {
+        let route = ns.object("httproute", "web").await?;
+        Ok(match route["status"]["parents"].as_array() {
+            Some(parents) if !parents.is_empty() => Fact::Is(parents.clone()),
+            _ => Fact::NotYet(route.to_string()),
+        })
+    })
+    .await?;
+    let [only] = &told[..] else {
+        anyhow::bail!("{told:?}");
+    };
+    anyhow::ensure!(only["parentRef"]["kind"] == "Service", "{only}");
+    let conditions = only["conditions"].as_array().into_iter().flatten();
+    for one in conditions {
+        anyhow::ensure!(one["status"] == "True", "{only}");
+    }
     Ok(())
 }
 
