@@ -37,6 +37,9 @@ pub struct Test {
     pub run: Run,
 }
 
+/// What is done or looked at outside the tests.
+pub type Check = fn() -> Outcome;
+
 /// What is done around the tests of a suite.
 #[derive(Clone, Debug)]
 pub struct Suite {
@@ -44,9 +47,11 @@ pub struct Suite {
     /// none: there is no looking for leaks.
     pub marker: Option<String>,
     /// Before the first test.
-    pub start: fn() -> Outcome,
+    pub start: Check,
+    /// After all tests, if none was left out: what they must have shown together, by its name.
+    pub whole: Option<(&'static str, Check)>,
     /// After the last one, even if the start failed.
-    pub stop: fn() -> Outcome,
+    pub stop: Check,
 }
 
 /// Names a test, its fixture and its body: `test!(alone name, fixture, body)`.
@@ -143,6 +148,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let suite = Suite {
         marker: Some(run_root()),
         start: || Ok(()),
+        whole: None,
         stop: || Ok(()),
     };
     main_in(&suite, tests)
@@ -180,6 +186,11 @@ pub fn main_in(suite: &Suite, tests: &[Test]) -> ExitCode {
     let mut counts = (0, 0);
     if check("the_suite_starts", (suite.start)()) {
         counts = run_all(&chosen, arguments.threads);
+        if let Some((name, whole)) = suite.whole
+            && chosen.len() == tests.len()
+        {
+            check(name, whole());
+        }
     }
     check("the_suite_stops", (suite.stop)());
     if let (Some(marker), Some(before)) = (&suite.marker, before) {

@@ -4,6 +4,7 @@
 //! what takes a program of the cluster away needs the local one ([`Local`]).
 
 mod api_server;
+mod grants;
 mod kubectl;
 mod load;
 mod local;
@@ -74,6 +75,7 @@ pub fn suite() -> Suite {
         // On somebody else's cluster nothing of ours runs on this machine.
         marker: (!given).then(|| local::RUNS.to_owned()),
         start,
+        whole: Some(("nothing_is_granted_in_vain", nothing_is_granted_in_vain)),
         stop,
     }
 }
@@ -115,6 +117,26 @@ pub fn start_with(images: &[PathBuf]) -> anyhow::Result<()> {
     CLUSTER
         .set(cluster)
         .map_err(|_| anyhow::anyhow!("the suite has a cluster already"))
+}
+
+/// After the whole suite: the control plane was denied nothing, and had no right that it did not use.
+fn nothing_is_granted_in_vain() -> anyhow::Result<()> {
+    let cluster = Cluster::current()?;
+    if cluster.local.is_none() {
+        return Ok(());
+    }
+    let asked = grants::asked(&cluster.audit()?);
+    let granted = grants::granted()?;
+    let denied = asked.not_granted(&granted);
+    anyhow::ensure!(denied.is_empty(), "asked, and not granted: {denied:#?}");
+    let unused = asked.unused(&granted);
+    let unused: Vec<String> = unused.iter().map(ToString::to_string).collect();
+    anyhow::ensure!(
+        unused.is_empty(),
+        "granted in manifests/install/rbac.yaml and never used:\n{}",
+        unused.join("\n")
+    );
+    Ok(())
 }
 
 fn stop() -> anyhow::Result<()> {

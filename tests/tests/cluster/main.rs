@@ -2,6 +2,7 @@
 //! shares among its tests, which have namespaces of their own. `make test-cluster` builds what it
 //! needs and runs it; see `weft_tests::runner` for its flags.
 
+mod access;
 mod api_server;
 mod bad_input;
 mod check;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         faults::tests(),
         bad_input::tests(),
         routes::tests(),
+        access::tests(),
         status::tests(),
     ];
     weft_tests::runner::main_in(&weft_tests::cluster::suite(), &tests.concat())

@@ -18,6 +18,7 @@ use weft_tests::runner::{self, Suite};
 
 fn main() -> ExitCode {
     let suite = Suite {
+        whole: None,
         start: || cluster::start_with(&[folder().join("images")]),
         ..cluster::suite()
     };
