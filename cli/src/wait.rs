@@ -26,9 +26,9 @@ pub(crate) struct Arguments {
     /// The object, as in HTTPRoute/catalog.
     #[arg(value_name = "KIND/NAME")]
     object: Option<String>,
-    /// The object's namespace.
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// The object's namespace [default: that of the kubeconfig's context, on one machine `default`]
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// How long to wait at most.
     #[arg(long, default_value = "60s", value_parser = duration::parse)]
     timeout: Duration,
@@ -53,7 +53,7 @@ impl Arguments {
         let path = format!(
             "/v1/wait?kind={}&namespace={}&name={}&timeout={}",
             query_value(kind),
-            query_value(&self.namespace),
+            query_value(self.namespace.as_deref().unwrap_or("default")),
             query_value(name),
             self.timeout.as_millis()
         );

@@ -23,17 +23,18 @@ impl Arguments {
     pub(super) async fn cluster_object(&self, cluster: &Cluster, object: &str) -> Result<ExitCode> {
         let (kind, name) = split(object)?;
         let kind = kind_of(kind)?;
-        let Some(found) = cluster.find(&path(kind, &self.namespace, name)).await? else {
+        let namespace = self.namespace.as_deref().unwrap_or(&cluster.namespace);
+        let Some(found) = cluster.find(&path(kind, namespace, name)).await? else {
             let place = match kind.is_cluster_wide() {
                 true => String::new(),
-                false => format!(" in namespace {} (-n names another)", self.namespace),
+                false => format!(" in namespace {namespace} (-n names another)"),
             };
             bail!("there is no {}/{name}{place}", kind.as_str());
         };
         let question = format!(
             "/v1/wait?kind={}&namespace={}&name={}&{}",
             kind.as_str(),
-            query_value(&self.namespace),
+            query_value(namespace),
             query_value(name),
             revision(&found)?
         );
