@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::admin::{Admin, query_value};
 
-pub(crate) use objects::{path_of, resource_of};
+pub(crate) use objects::{is_kept_by_kubectl, path_of, resource_of};
 #[cfg(test)]
 pub(crate) use pods::Unmeshed;
 pub(crate) use pods::{Standing, namespace_settings, pod_name};

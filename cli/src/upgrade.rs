@@ -11,7 +11,7 @@ use serde_json::Value;
 use weft_install::names::CONTROL_PLANE;
 use weft_install::{Values, objects};
 
-use crate::cluster::{Cluster, ClusterFlags, Standing, path_of};
+use crate::cluster::{Cluster, ClusterFlags, Standing, is_kept_by_kubectl, path_of};
 use crate::install::Chosen;
 use crate::installed::{self, named};
 use crate::output::{counted, print};
@@ -98,7 +98,8 @@ impl Arguments {
         }
         let after = cluster.apply(wanted, self.dry_run).await?;
         let mut changes = difference::between(&live, &after);
-        if self.dry_run {
+        // Not before they are taken over does the API server know that these are not wanted any more.
+        if self.dry_run && is_kept_by_kubectl(&live) {
             changes.extend(difference::dropped(&live, wanted));
         }
         let lines: String = changes.iter().map(Change::line).collect();

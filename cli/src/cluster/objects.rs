@@ -82,6 +82,11 @@ impl Cluster {
     }
 }
 
+/// Whether the object's fields are `kubectl apply`'s until this tool takes them over.
+pub(crate) fn is_kept_by_kubectl(live: &Value) -> bool {
+    taken_over(live).is_some()
+}
+
 /// The owners of an object's fields with this tool in the place of `kubectl apply`; `None` if nothing has to change.
 fn taken_over(live: &Value) -> Option<Value> {
     let mut fields = live["metadata"]["managedFields"].as_array()?.clone();
@@ -142,7 +147,7 @@ mod tests {
             taken,
             json!([entry("weft-control-plane", "Apply"), entry("weft", "Apply")])
         );
-        assert_eq!(taken_over(&object(taken)), None);
+        assert!(!is_kept_by_kubectl(&object(taken)));
         assert_eq!(taken_over(&object(json!([entry("helm", "Update")]))), None);
     }
 }
