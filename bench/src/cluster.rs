@@ -108,8 +108,14 @@ impl Cluster {
     }
 
     /// How the peers' proxies are started, by pod.
-    pub fn commands(&self) -> &BTreeMap<String, Vec<String>> {
-        &self.commands
+    pub fn commands(&self) -> BTreeMap<String, Vec<String>> {
+        let mut commands = self.commands.clone();
+        for program in commands.values_mut().filter_map(|words| words.first_mut()) {
+            // Where it lies is this machine's business.
+            let name = Path::new(program.as_str()).file_name();
+            *program = name.unwrap_or_default().to_string_lossy().into_owned();
+        }
+        commands
     }
 
     /// The identity of a peer's pod.

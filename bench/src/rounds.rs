@@ -99,7 +99,7 @@ async fn measure(
         rounds: flags.rounds,
         seconds_per_case: flags.seconds_per_case,
         checks: BTreeMap::new(),
-        proxies: cluster.commands().clone(),
+        proxies: cluster.commands(),
         commands: BTreeMap::new(),
         turns: BTreeMap::new(),
         memory: BTreeMap::new(),
