@@ -35,6 +35,14 @@ pub(crate) fn compile(
     if matches!(service.kind, ServiceType::ExternalName(_)) {
         return None;
     }
+    for wish in &service.not_followed {
+        findings.warning(
+            object,
+            FieldPath::from("spec").field(wish.field()),
+            Reason::UnsupportedValue,
+            "is not followed by the proxies of callers in the mesh: they balance over all endpoints",
+        );
+    }
     let by_namespace = attached(index, routes, name, findings);
     let producer = by_namespace.get(&name.0);
     let ports: Vec<_> = {

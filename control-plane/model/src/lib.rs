@@ -33,8 +33,8 @@ pub use traffic::{
     TargetRef, TrafficPolicy, TrafficTimeouts,
 };
 pub use workload::{
-    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, Pod, Service,
-    ServiceAccount, ServicePort, ServiceType, TargetPort, Transport,
+    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, NotFollowed,
+    Pod, Service, ServiceAccount, ServicePort, ServiceType, TargetPort, Transport,
 };
 pub use world::{Change, World};
 

@@ -60,6 +60,32 @@ pub struct Service {
     pub selector: Labels,
     /// `metadata.annotations`.
     pub annotations: Labels,
+    /// Wishes that proxies do not follow.
+    pub not_followed: Vec<NotFollowed>,
+}
+
+/// A field of a service that Kubernetes follows and the mesh does not, where it says more than its
+/// default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NotFollowed {
+    /// `sessionAffinity: ClientIP`.
+    SessionAffinity,
+    /// `internalTrafficPolicy: Local`.
+    InternalTrafficPolicy,
+    /// `trafficDistribution`, whatever it is.
+    TrafficDistribution,
+}
+
+impl NotFollowed {
+    /// The field, in `spec`.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::SessionAffinity => "sessionAffinity",
+            Self::InternalTrafficPolicy => "internalTrafficPolicy",
+            Self::TrafficDistribution => "trafficDistribution",
+        }
+    }
 }
 
 /// `spec.type` of a service.

@@ -7,8 +7,8 @@ use weft_api::FieldPath;
 use weft_api::kubernetes as k8s;
 use weft_api::kubernetes::{IntOrString, ObjectMeta};
 use weft_model::{
-    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, Pod, Service,
-    ServicePort, ServiceType, TargetPort, Transport,
+    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, NotFollowed,
+    Pod, Service, ServicePort, ServiceType, TargetPort, Transport,
 };
 
 use super::{Faults, labels, port, spec_path, text};
@@ -50,7 +50,28 @@ pub(super) fn service(service: &k8s::Service, faults: &mut Faults) -> Service {
             .collect(),
         selector: labels(spec.selector.as_ref()),
         annotations: annotations(&service.metadata),
+        not_followed: not_followed(spec),
     }
+}
+
+fn not_followed(spec: &k8s::ServiceSpec) -> Vec<NotFollowed> {
+    let local = Some("Local");
+    let wishes = [
+        (
+            NotFollowed::SessionAffinity,
+            spec.session_affinity.as_deref() == Some("ClientIP"),
+        ),
+        (
+            NotFollowed::InternalTrafficPolicy,
+            spec.internal_traffic_policy.as_deref() == local,
+        ),
+        (
+            NotFollowed::TrafficDistribution,
+            spec.traffic_distribution.is_some(),
+        ),
+    ];
+    let said = wishes.into_iter().filter(|(_, is_said)| *is_said);
+    said.map(|(wish, _)| wish).collect()
 }
 
 fn cluster_ips(spec: &k8s::ServiceSpec, faults: &mut Faults) -> Vec<IpAddr> {
