@@ -35,7 +35,10 @@ pub fn objects(values: &Values) -> Result<Vec<Value>, RenderError> {
         objects.push(namespace(values));
     }
     if values.crds {
-        for (_, crd) in weft_api::crd::crds() {
+        for (_, mut crd) in weft_api::crd::crds() {
+            // `helm uninstall` leaves it: with it would go everybody's policies.
+            let annotations = crd.metadata.annotations.get_or_insert_default();
+            annotations.insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
             objects.push(serde_json::to_value(crd)?);
         }
     }
