@@ -23,6 +23,9 @@ pub const RUNS: &str = "/var/tmp/weft-cluster-";
 const NODES: [u8; 2] = [1, 2];
 /// The nft table of what is cut off.
 const CUT: &str = "weft-test-cut";
+/// A folder with images of Weft's as people get them (manifests/images/build); what is not there is made
+/// of the programs beside this suite.
+const IMAGES: &str = "WEFT_IMAGES";
 /// What `up` prints once the cluster is ready, before the path.
 const READY: &str = "export KUBECONFIG=";
 
@@ -38,8 +41,9 @@ impl Local {
     /// folder) add theirs, and starts two nodes with all of them.
     pub fn start(more: &[PathBuf]) -> anyhow::Result<Self> {
         let images = artifacts("cluster")?.join("images");
-        let ours = folder().join("images");
-        written(Command::new(&ours).arg(&images).arg(bin_dir()?))?;
+        let mut ours = Command::new(folder().join("images"));
+        ours.arg(&images).arg(bin_dir()?);
+        written(ours.args(std::env::var_os(IMAGES)))?;
         for script in more {
             written(Command::new(script).arg(&images))?;
         }
