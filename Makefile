@@ -13,7 +13,7 @@ SUITE ?= e2e
 STAGE := tests/scripts/stage
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test test-fast test-e2e test-cluster conformance cluster cluster-programs lint fmt soak bench bench-streams crds capabilities clean
+.PHONY: help setup build images proxy-image demo test test-fast test-e2e test-cluster conformance cluster cluster-programs lint fmt soak bench bench-streams crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make conformance        the Gateway API suite in a real Kubernetes; its report becomes docs/conformance/report.yaml'
 	@echo 'make cluster            a Kubernetes of two nodes on this machine, with the images as built now, until Ctrl-C'
 	@echo 'make lint               fmt, clippy, cargo-deny'
+	@echo 'make images             the images of proxy and control plane, under target/images (REGISTRY=registry.example/weft)'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
 	@echo 'make bench-streams      memory that an idle stream costs the control plane'
 	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy (SUITE=cluster: of that suite)'
@@ -30,6 +31,17 @@ setup:
 
 build: setup
 	$(CARGO) build --workspace --bins --locked
+
+# Released and static, without a container engine.
+REGISTRY ?= docker.io/weft
+images: setup
+	manifests/images/build $(TARGET)/images $(REGISTRY)
+
+# Tests in a cluster have the proxy in the image that people get, and the control plane as it was built for them: the other
+# image takes as long again. While working, `cargo test --test cluster` has both as they were built.
+proxy-image: setup
+	manifests/images/build $(TARGET)/e2e/images docker.io/weft proxy
+test-cluster conformance: export WEFT_IMAGES = $(abspath $(TARGET)/e2e/images)
 
 demo: build
 	@manifests/demo/run $(SECONDS)
@@ -42,15 +54,16 @@ test-fast: setup lint
 # The same features as the unit tests' build, so that nothing is compiled twice.
 test-e2e: setup
 	$(CARGO) build --workspace --bins --tests --locked
+	tests/scripts/previous-release
 	$(STAGE) test-e2e $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
 
 # In a real Kubernetes: that of KUBECONFIG, or one that is built (minutes, once) and started here.
-test-cluster: cluster-programs
+test-cluster: cluster-programs proxy-image
 	$(CARGO) build --workspace --bins --tests --locked
 	$(STAGE) test-cluster $(CARGO) test --workspace --locked --test cluster -- --test-threads=2
 
 # The official suite of the Gateway API, likewise.
-conformance: cluster-programs
+conformance: cluster-programs proxy-image
 	tests/scripts/cached-go tests/conformance
 	tests/scripts/cached-go tests/conformance/echo-advanced
 	$(CARGO) build --workspace --bins --tests --locked

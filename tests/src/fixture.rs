@@ -37,6 +37,8 @@ pub struct Fixture {
     proxy_args: Vec<String>,
     publish: Vec<String>,
     without_control_plane: bool,
+    control_plane: Option<PathBuf>,
+    proxy: Option<PathBuf>,
 }
 
 impl Fixture {
@@ -82,6 +84,20 @@ impl Fixture {
         self
     }
 
+    /// With this program as its control plane.
+    #[must_use]
+    pub fn control_plane(mut self, program: PathBuf) -> Self {
+        self.control_plane = Some(program);
+        self
+    }
+
+    /// With this program as its proxies.
+    #[must_use]
+    pub fn proxy(mut self, program: PathBuf) -> Self {
+        self.proxy = Some(program);
+        self
+    }
+
     /// Starts the mesh; its pods may not be ready yet.
     pub async fn start(self, name: &str) -> anyhow::Result<TestMesh> {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
@@ -95,7 +111,10 @@ impl Fixture {
             .to_string_lossy()
             .into_owned();
         let run_dir = PathBuf::from(run_root() + unique.trim_start_matches(PREFIX));
-        let mut options = Options::new(folder.path().to_owned(), run_dir, binaries()?);
+        let mut binaries = binaries()?;
+        binaries.control_plane = self.control_plane.unwrap_or(binaries.control_plane);
+        binaries.proxy = self.proxy.unwrap_or(binaries.proxy);
+        let mut options = Options::new(folder.path().to_owned(), run_dir, binaries);
         options.control_plane_args = self.control_plane_args;
         options.proxy_args = self.proxy_args;
         options.start_control_plane = !self.without_control_plane;

@@ -9,6 +9,7 @@ mod neighbours;
 mod protocols;
 mod resilience;
 mod shop;
+mod skew;
 mod streams;
 mod under_load;
 mod vanished;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         neighbours::tests(),
         vanished::tests(),
         under_load::tests(),
+        skew::tests(),
     ];
     weft_tests::runner::main(&suites.concat())
 }

@@ -49,7 +49,7 @@ fn short_lived() -> anyhow::Result<Fixture> {
 }
 
 /// Load on `http://web/` from all client pods.
-async fn load(mesh: &TestMesh) -> anyhow::Result<Load<LocalPods>> {
+pub async fn load(mesh: &TestMesh) -> anyhow::Result<Load<LocalPods>> {
     mesh.settled().await?;
     let pods: Vec<String> = mesh
         .pods_of("shop", "client")
@@ -69,7 +69,7 @@ async fn load(mesh: &TestMesh) -> anyhow::Result<Load<LocalPods>> {
     Load::start(place, &pods, target).await
 }
 
-async fn judge(load: Load<LocalPods>) -> anyhow::Result<Report> {
+pub async fn judge(load: Load<LocalPods>) -> anyhow::Result<Report> {
     let report = load.finish().await?;
     report.nothing_failed()?;
     Ok(report)
@@ -120,7 +120,7 @@ async fn nothing_fails_while_the_control_plane_is_killed(mesh: &TestMesh) -> any
     Ok(())
 }
 
-fn weights(v1: u32, v2: u32) -> String {
+pub fn weights(v1: u32, v2: u32) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
