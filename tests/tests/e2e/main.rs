@@ -1,6 +1,7 @@
 //! The end-to-end suite: real proxies and a real control plane on this machine. `cargo test --test
 //! e2e` runs it after `cargo build --workspace --bins`; see `weft_tests::runner` for its flags.
 
+mod clocks;
 mod identity;
 mod interception;
 mod machine;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         protocols::tests(),
         resilience::tests(),
         identity::tests(),
+        clocks::tests(),
         neighbours::tests(),
         vanished::tests(),
         under_load::tests(),
