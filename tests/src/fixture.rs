@@ -4,7 +4,6 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::time::Duration;
 
 use anyhow::Context;
 use http::Method;
@@ -16,6 +15,10 @@ use weft_local::{Binaries, Mesh, Options, Output};
 use crate::artifacts::{artifacts, copy_folder};
 use crate::runner::{Outcome, bounded};
 
+mod waiting;
+
+pub use waiting::LIMIT;
+
 /// Where the run directories of meshes under test lie; also how leaks are told from others' things.
 /// Other suites may run on this machine: each has its own.
 pub fn run_root() -> String {
@@ -24,10 +27,6 @@ pub fn run_root() -> String {
 
 /// How the folders of YAML are called; what follows is unique.
 const PREFIX: &str = "weft-e2e-";
-/// The pace at which facts are asked for.
-const POLL: Duration = Duration::from_millis(50);
-/// Longer than anything is waited for.
-pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a test's mesh is made of.
 #[derive(Clone, Debug, Default)]
@@ -191,50 +190,6 @@ impl TestMesh {
         Ok(std::fs::remove_file(self.folder.path().join(name))?)
     }
 
-    /// Waits until everything runs and is ready, and the control plane, if there is one, knows.
-    pub async fn settled(&self) -> anyhow::Result<()> {
-        let status = self.wait_settled(LIMIT).await?;
-        if status.control_plane_pid.is_none() {
-            return Ok(());
-        }
-        self.connected().await?;
-        let known = async || {
-            let path = "/v1/snapshot";
-            let (_, body) = self.control_plane_admin_request(Method::GET, path).await?;
-            let snapshot: Value = serde_json::from_str(&body)?;
-            let services = self.status().await?.services;
-            Ok(services.iter().all(|service| {
-                let name = format!("{}/{}/", service.namespace, service.name);
-                ready_endpoints(&snapshot, &name) == service.ready
-            }))
-        };
-        self.until("the control plane knows all endpoints", known)
-            .await
-    }
-
-    /// Waits until the control plane has a stream to every meshed pod's proxy.
-    pub async fn connected(&self) -> anyhow::Result<()> {
-        let wanted = self
-            .status()
-            .await?
-            .pods
-            .iter()
-            .filter(|pod| pod.meshed)
-            .count();
-        let connected = async || {
-            // It may not answer yet.
-            let answer = self
-                .control_plane_admin_request(Method::GET, "/v1/proxies")
-                .await;
-            let body = answer.map(|(_, body)| body).unwrap_or_default();
-            let status: Value = serde_json::from_str(&body).unwrap_or_default();
-            Ok(status["proxies"]
-                .as_array()
-                .is_some_and(|proxies| proxies.len() == wanted))
-        };
-        self.until("every proxy is connected", connected).await
-    }
-
     /// The one pod of a Deployment, or the pod of this name.
     pub async fn pod(&self, namespace: &str, name: &str) -> anyhow::Result<PodInfo> {
         let mut pods = self.pods_of(namespace, name).await?;
@@ -272,86 +227,6 @@ impl TestMesh {
                 output.err()
             )
         })
-    }
-
-    /// Saves a file and waits until every proxy has confirmed the object as it is in it now.
-    pub async fn save(
-        &self,
-        file: &str,
-        yaml: &str,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-    ) -> anyhow::Result<()> {
-        let before = self.epoch().await?;
-        self.write(file, yaml)?;
-        let compiled = async || Ok(self.epoch().await? != before);
-        self.until("the file is compiled", compiled).await?;
-        self.in_force(kind, namespace, name).await
-    }
-
-    async fn epoch(&self) -> anyhow::Result<Value> {
-        let (_, body) = self
-            .control_plane_admin_request(Method::GET, "/v1/proxies")
-            .await?;
-        let status: Value = serde_json::from_str(&body)?;
-        Ok(status["epoch"].clone())
-    }
-
-    /// Asks until the answer is yes, for at most [`LIMIT`].
-    pub async fn until(
-        &self,
-        what: &str,
-        ask: impl AsyncFn() -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + LIMIT;
-        while !ask().await? {
-            anyhow::ensure!(
-                tokio::time::Instant::now() < deadline,
-                "not within {LIMIT:?}: {what}"
-            );
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    /// Waits until every proxy has confirmed the object as it was compiled last, as
-    /// `weft wait KIND/NAME` does.
-    async fn in_force(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
-        let path = format!("/v1/wait?kind={kind}&namespace={namespace}&name={name}&timeout=60000");
-        let (status, body) = self.control_plane_admin_request(Method::GET, &path).await?;
-        let answer: Value = serde_json::from_str(&body).unwrap_or_default();
-        anyhow::ensure!(
-            status == 200 && answer["confirmed"] == true,
-            "{kind} {namespace}/{name} is not in force: {status} {body}"
-        );
-        Ok(())
-    }
-
-    /// A request to the control plane's admin interface; status and body.
-    pub async fn control_plane_admin_request(
-        &self,
-        method: Method,
-        path: &str,
-    ) -> anyhow::Result<(u16, String)> {
-        let url = format!("http://admin{path}");
-        let socket = self.control_plane_admin().display().to_string();
-        let output = tokio::process::Command::new("curl")
-            .args([
-                "-sS",
-                "-X",
-                method.as_str(),
-                "-w",
-                "\n%{http_code}",
-                "--unix-socket",
-                &socket,
-                &url,
-            ])
-            .output()
-            .await?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').context("curl said nothing")?;
-        Ok((status.parse()?, body.to_owned()))
     }
 
     /// Keeps what explains a failure: logs, dumps of every proxy and the control plane, sockets, rules.
@@ -416,14 +291,4 @@ pub async fn in_mesh(name: &str, fixture: fn() -> anyhow::Result<Fixture>, body:
     };
     mesh.stop().await?;
     result
-}
-
-/// How many endpoints of the Service whose buckets begin with `name` are ready.
-fn ready_endpoints(snapshot: &Value, name: &str) -> usize {
-    let buckets = snapshot["endpoints"].as_object().into_iter().flatten();
-    buckets
-        .filter(|(bucket, _)| bucket.starts_with(name))
-        .flat_map(|(_, bucket)| bucket["endpoints"].as_array().into_iter().flatten())
-        .filter(|endpoint| endpoint["ready"] == true)
-        .count()
 }

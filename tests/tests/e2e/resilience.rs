@@ -132,8 +132,16 @@ async fn good(mesh: &TestMesh, url: &str, count: u64) -> anyhow::Result<u64> {
     let args = ["-o", "/dev/null", "-w", "%{http_code}\\n", &url];
     let output = mesh.curl("shop/client", &args).await?;
     let out = output.out();
-    let codes = out.lines().filter(|line| *line == "200");
-    Ok(u64::try_from(codes.count())?)
+    let codes: Vec<&str> = out.lines().collect();
+    let answers = u64::try_from(codes.len())?;
+    anyhow::ensure!(
+        output.code == 0 && answers == count,
+        "{answers} of {count} were answered: {}",
+        output.err()
+    );
+    Ok(u64::try_from(
+        codes.iter().filter(|code| **code == "200").count(),
+    )?)
 }
 
 async fn a_failing_replica_is_left_alone_and_taken_back(mesh: &TestMesh) -> anyhow::Result<()> {
