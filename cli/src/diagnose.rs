@@ -23,7 +23,7 @@ const LINES: u32 = 2_000;
 const AT_ONCE: usize = 8;
 
 /// What is read of the whole cluster; what belongs to namespaces is kept of the mesh's alone.
-const KINDS: [(&str, &str); 17] = [
+const KINDS: [(&str, &str); 20] = [
     ("namespaces", "/api/v1/namespaces"),
     ("nodes", "/api/v1/nodes"),
     ("pods", "/api/v1/pods"),
@@ -52,6 +52,15 @@ const KINDS: [(&str, &str); 17] = [
     (
         "grpcroutes",
         "/apis/gateway.networking.k8s.io/v1/grpcroutes",
+    ),
+    (
+        "gatewayclasses",
+        "/apis/gateway.networking.k8s.io/v1/gatewayclasses",
+    ),
+    ("gateways", "/apis/gateway.networking.k8s.io/v1/gateways"),
+    (
+        "referencegrants",
+        "/apis/gateway.networking.k8s.io/v1beta1/referencegrants",
     ),
     (
         "authorizationpolicies",

@@ -140,7 +140,11 @@ async fn lists(cluster: &Cluster, facts: &mut Facts) {
     for kind in Kind::ALL.into_iter().filter(|kind| {
         kind.group().contains('.') && weft_model::Kind::parse(kind.as_str()).is_some()
     }) {
-        if kind == Kind::EndpointSlice {
+        // These have no status of ours alone: replicas' findings speak of them.
+        if matches!(
+            kind,
+            Kind::EndpointSlice | Kind::GatewayClass | Kind::Gateway | Kind::ReferenceGrant
+        ) {
             continue;
         }
         let path = format!(

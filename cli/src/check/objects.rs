@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use weft_model::CONTROLLER;
 
 use super::catalogue::Fault;
 use super::facts::{Facts, list, named, text};
-
-/// Who writes our entries among those of others.
-const CONTROLLER: &str = "mesh.weft.dev/controller";
 
 pub(crate) fn in_force(facts: &Facts) -> Vec<Fault> {
     let mut faults = Vec::new();

@@ -16,6 +16,9 @@ pub enum Kind {
     Pod,
     Deployment,
     ConfigMap,
+    GatewayClass,
+    Gateway,
+    ReferenceGrant,
     HttpRoute,
     GrpcRoute,
     AuthorizationPolicy,
@@ -27,7 +30,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that Weft reads.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Namespace,
         Self::ServiceAccount,
         Self::Service,
@@ -35,6 +38,9 @@ impl Kind {
         Self::Pod,
         Self::Deployment,
         Self::ConfigMap,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::ReferenceGrant,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::AuthorizationPolicy,
@@ -54,7 +60,11 @@ impl Kind {
             | Self::ConfigMap => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Deployment => "apps",
-            Self::HttpRoute | Self::GrpcRoute => GATEWAY_GROUP,
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::ReferenceGrant
+            | Self::HttpRoute
+            | Self::GrpcRoute => GATEWAY_GROUP,
             Self::AuthorizationPolicy
             | Self::PeerAuthentication
             | Self::TrafficPolicy
@@ -65,25 +75,30 @@ impl Kind {
 
     /// The version that Weft reads.
     pub fn version(self) -> &'static str {
-        if self.group() == GROUP {
-            crate::VERSION
-        } else {
-            "v1"
+        match self {
+            // Its v1 has the same shape, but only newer releases of the Gateway API serve it.
+            Self::ReferenceGrant => "v1beta1",
+            _ if self.group() == GROUP => crate::VERSION,
+            _ => "v1",
         }
     }
 
     /// The plural name, as in paths and RBAC.
     pub fn plural(self) -> String {
         let kind = self.as_str().to_ascii_lowercase();
-        match kind.strip_suffix('y') {
-            Some(stem) => format!("{stem}ies"),
-            None => format!("{kind}s"),
+        match (kind.strip_suffix("ay"), kind.strip_suffix('y')) {
+            (None, Some(stem)) => format!("{stem}ies"),
+            _ if kind.ends_with('s') => format!("{kind}es"),
+            _ => format!("{kind}s"),
         }
     }
 
     /// Whether objects of the kind lie in no namespace.
     pub fn is_cluster_wide(self) -> bool {
-        matches!(self, Self::Namespace | Self::MeshConfig)
+        matches!(
+            self,
+            Self::Namespace | Self::GatewayClass | Self::MeshConfig
+        )
     }
 
     /// `apiVersion` as it is written.
@@ -104,6 +119,9 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Deployment => "Deployment",
             Self::ConfigMap => "ConfigMap",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::ReferenceGrant => "ReferenceGrant",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
@@ -116,12 +134,16 @@ impl Kind {
 
     /// Whether objects of the kind live in a namespace.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::MeshConfig | Self::ClusterIps)
+        !self.is_cluster_wide() && self != Self::ClusterIps
     }
 
     /// Other versions of the kind that have the same shape and are read as this one.
     fn reads_version(self, version: &str) -> bool {
-        version == self.version() || (self == Self::HttpRoute && version == "v1beta1")
+        let has_had_a_beta = matches!(
+            self,
+            Self::GatewayClass | Self::Gateway | Self::ReferenceGrant | Self::HttpRoute
+        );
+        version == self.version() || (has_had_a_beta && ["v1", "v1beta1"].contains(&version))
     }
 }
 
@@ -164,7 +186,6 @@ pub fn recognise(api_version: &str, kind: &str) -> Recognised {
         };
     }
     match group {
-        GATEWAY_GROUP if kind == "ReferenceGrant" => Recognised::NoUse,
         GATEWAY_GROUP if NOT_YET.contains(&kind) => Recognised::NotYet,
         GATEWAY_GROUP | GROUP | LOCAL_GROUP => Recognised::UnknownInOwnGroup,
         _ if is_kubernetes(group, kind) => Recognised::NoUse,
@@ -178,9 +199,7 @@ pub fn recognise(api_version: &str, kind: &str) -> Recognised {
 }
 
 /// Kinds of the Gateway API whose effect somebody who writes one expects, and would miss.
-const NOT_YET: [&str; 8] = [
-    "Gateway",
-    "GatewayClass",
+const NOT_YET: [&str; 6] = [
     "TLSRoute",
     "TCPRoute",
     "UDPRoute",
@@ -289,8 +308,13 @@ mod tests {
             ("networking.k8s.io/v1", "Ingress", Recognised::NoUse),
             (
                 "gateway.networking.k8s.io/v1",
-                "Gateway",
+                "TLSRoute",
                 Recognised::NotYet,
+            ),
+            (
+                "gateway.networking.k8s.io/v1",
+                "ReferenceGrant",
+                Recognised::Read(Kind::ReferenceGrant),
             ),
             (
                 "gateway.networking.k8s.io/v1",

@@ -14,6 +14,7 @@ pub mod cluster_ips;
 pub mod crd;
 pub mod duration;
 pub mod field_path;
+pub mod gateway;
 pub mod kind;
 pub mod mesh_config;
 pub mod object;
@@ -70,12 +71,4 @@ pub mod kubernetes {
         Condition, LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference, Time,
     };
     pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-}
-
-/// The Gateway API types that Weft reads (v1.6 standard channel).
-pub mod gateway {
-    pub use gateway_api::grpcroutes;
-    pub use gateway_api::grpcroutes::GrpcRoute;
-    pub use gateway_api::httproutes;
-    pub use gateway_api::httproutes::HttpRoute;
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use crate::gateway::{GrpcRoute, HttpRoute};
+use crate::gateway::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
 use crate::kubernetes::{
     ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
 };
@@ -48,6 +48,9 @@ pub enum ApiObject {
     Pod(Box<Pod>),
     Deployment(Box<Deployment>),
     ConfigMap(Box<ConfigMap>),
+    GatewayClass(Box<GatewayClass>),
+    Gateway(Box<Gateway>),
+    ReferenceGrant(Box<ReferenceGrant>),
     HttpRoute(Box<HttpRoute>),
     GrpcRoute(Box<GrpcRoute>),
     AuthorizationPolicy(Box<AuthorizationPolicy>),
@@ -68,6 +71,9 @@ macro_rules! each {
             ApiObject::Pod($inner) => $body,
             ApiObject::Deployment($inner) => $body,
             ApiObject::ConfigMap($inner) => $body,
+            ApiObject::GatewayClass($inner) => $body,
+            ApiObject::Gateway($inner) => $body,
+            ApiObject::ReferenceGrant($inner) => $body,
             ApiObject::HttpRoute($inner) => $body,
             ApiObject::GrpcRoute($inner) => $body,
             ApiObject::AuthorizationPolicy($inner) => $body,
@@ -96,6 +102,9 @@ impl ApiObject {
             Kind::Pod => Self::Pod(typed(value)?),
             Kind::Deployment => Self::Deployment(typed(value)?),
             Kind::ConfigMap => Self::ConfigMap(typed(value)?),
+            Kind::GatewayClass => Self::GatewayClass(typed(value)?),
+            Kind::Gateway => Self::Gateway(typed(value)?),
+            Kind::ReferenceGrant => Self::ReferenceGrant(typed(value)?),
             Kind::HttpRoute => Self::HttpRoute(typed(value)?),
             Kind::GrpcRoute => Self::GrpcRoute(typed(value)?),
             Kind::AuthorizationPolicy => Self::AuthorizationPolicy(typed(value)?),
@@ -121,6 +130,9 @@ impl ApiObject {
             Self::Pod(_) => Kind::Pod,
             Self::Deployment(_) => Kind::Deployment,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
-use crate::gateway::{GrpcRoute, HttpRoute};
+use crate::gateway::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
 use crate::kubernetes::{
     ConfigMap, Deployment, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
 };
@@ -24,6 +24,9 @@ pub fn schema(kind: Kind) -> Value {
         Kind::Pod => of::<Pod>(),
         Kind::Deployment => of::<Deployment>(),
         Kind::ConfigMap => of::<ConfigMap>(),
+        Kind::GatewayClass => of::<GatewayClass>(),
+        Kind::Gateway => of::<Gateway>(),
+        Kind::ReferenceGrant => of::<ReferenceGrant>(),
         Kind::HttpRoute => of::<HttpRoute>(),
         Kind::GrpcRoute => of::<GrpcRoute>(),
         Kind::AuthorizationPolicy => of::<AuthorizationPolicy>(),

@@ -40,6 +40,9 @@ pub(crate) fn validate(object: &ApiObject) -> Vec<Fault> {
         | ApiObject::ServiceAccount(_)
         | ApiObject::EndpointSlice(_)
         | ApiObject::ConfigMap(_)
+        | ApiObject::GatewayClass(_)
+        | ApiObject::Gateway(_)
+        | ApiObject::ReferenceGrant(_)
         | ApiObject::MeshConfig(_)
         | ApiObject::ClusterIps(_) => {}
     }

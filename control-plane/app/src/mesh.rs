@@ -295,11 +295,11 @@ impl State {
     fn located(&self) -> BTreeSet<Diagnostic> {
         let compiled = self.compiler.diagnostics();
         let compiled = compiled.iter().map(|finding| self.locator.locate(finding));
-        self.source_diagnostics
-            .iter()
-            .cloned()
-            .chain(compiled)
-            .collect()
+        let read = self.source_diagnostics.iter().filter(|finding| {
+            let object = finding.subject.as_ref();
+            !object.is_some_and(|object| self.compiler.is_others(object))
+        });
+        read.cloned().chain(compiled).collect()
     }
 
     fn update_log(&mut self) {

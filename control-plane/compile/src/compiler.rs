@@ -7,12 +7,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use weft_model::{Change, Diagnostic, MeshConfig, ObjectKey, Spec, World};
+use weft_model::{Change, Diagnostic, Kind, MeshConfig, ObjectKey, Spec, Subject, World};
 
 use crate::authorization;
 use crate::dirty::{Dirty, chosen_otherwise};
 use crate::endpoints::pod_at;
 use crate::findings::{Findings, Ledger, Unit};
+use crate::gateway;
 use crate::index::{Index, name_of};
 use crate::mesh_config::{self, Settings};
 use crate::meshed;
@@ -108,6 +109,16 @@ impl Compiler {
     #[must_use]
     pub fn standing(&self, route: &ObjectKey) -> Option<RouteStanding> {
         RouteStanding::of(&self.index, self.routes.get(route)?)
+    }
+
+    /// Whether an object is a route that only other controllers have to do with.
+    #[must_use]
+    pub fn is_others(&self, object: &Subject) -> bool {
+        let kind = Kind::parse(&object.kind);
+        kind.is_some_and(|kind| {
+            let key = ObjectKey::new(kind, object.namespace.clone(), object.name.clone());
+            self.routes.get(&key).is_some_and(|route| route.is_others)
+        })
     }
 
     /// Takes changes of the world in and recompiles what they affect.
@@ -260,7 +271,7 @@ impl Compiler {
                 let unit = Unit::Object(object.key.clone());
                 self.ledger.replace(unit, findings);
             } else {
-                let key = ObjectKey::new(weft_model::Kind::Pod, name.0.clone(), name.1.clone());
+                let key = ObjectKey::new(Kind::Pod, name.0.clone(), name.1.clone());
                 self.ledger.replace(Unit::Object(key), findings);
             }
             let (workload, inbound) = compiled.map_or((None, None), |compiled| {
@@ -316,6 +327,12 @@ impl Compiler {
                 _ => Findings::default(),
             };
             self.ledger.replace(Unit::Object(key.clone()), findings);
+        }
+        for key in &dirty.gateways {
+            let object = self.index.world().object(key);
+            let findings = object.map(|object| gateway::check(&self.index, object));
+            self.ledger
+                .replace(Unit::Object(key.clone()), findings.unwrap_or_default());
         }
         for key in &dirty.mesh_configs {
             let findings = mesh_config::check(&self.settings, self.index.world(), key);

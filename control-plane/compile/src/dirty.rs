@@ -8,6 +8,7 @@ use weft_model::{
     EndpointSlice, Kind, Object, ObjectKey, Pod, PolicyTargets, ROOT_NAMESPACE, Service, Spec,
 };
 
+use crate::gateway;
 use crate::index::{Handle, Index, name_of};
 use crate::meshed::is_without_sidecar;
 use crate::snapshot::Name;
@@ -29,6 +30,8 @@ pub(crate) struct Dirty {
     pub(crate) peer_authentications: BTreeSet<Arc<str>>,
     pub(crate) traffic_policies: BTreeSet<ObjectKey>,
     pub(crate) mesh_configs: BTreeSet<ObjectKey>,
+    /// Gateways and their classes.
+    pub(crate) gateways: BTreeSet<ObjectKey>,
 }
 
 impl Dirty {
@@ -62,6 +65,14 @@ impl Dirty {
             Spec::Service(service) => self.service(index, &name_of(key), service),
             Spec::EndpointSlice(slice) => self.slice(index, key, slice),
             Spec::Pod(pod) => self.pod(index, key, pod),
+            Spec::GatewayClass(_) => {
+                self.gateways.insert(key.clone());
+                for gateway in gateway::of_class(index, &key.name) {
+                    self.gateway(index, gateway);
+                }
+            }
+            Spec::Gateway(_) => self.gateway(index, key),
+            Spec::ReferenceGrant(_) => self.routes_of_gateways(index),
             Spec::HttpRoute(_) | Spec::GrpcRoute(_) => {
                 self.routes.insert(key.clone());
             }
@@ -83,6 +94,20 @@ impl Dirty {
                 self.mesh_configs.insert(key.clone());
                 self.all_pods(index);
             }
+        }
+    }
+
+    fn gateway(&mut self, index: &Index, key: &ObjectKey) {
+        let routes = index.referrers(&Handle::Gateway(name_of(key)));
+        self.routes.extend(routes.iter().cloned());
+        self.gateways.insert(key.clone());
+    }
+
+    /// Grants are few and change seldom: no route is looked up by the namespaces that it leads to.
+    fn routes_of_gateways(&mut self, index: &Index) {
+        for gateway in index.world().of_kind(Kind::Gateway) {
+            let routes = index.referrers(&Handle::Gateway(name_of(&gateway.key)));
+            self.routes.extend(routes.iter().cloned());
         }
     }
 

@@ -8,6 +8,7 @@ use weft_model::{
     Backend, Change, Kind, Object, ObjectKey, ParentRef, Pod, Route, Service, Spec, World,
 };
 
+use crate::gateway::parent_gateway;
 use crate::snapshot::Name;
 
 /// A thing that objects refer to, with the role that they give it.
@@ -17,6 +18,8 @@ pub(crate) enum Handle {
     Parent(Name),
     /// Routes with this Service as a backend.
     Backend(Name),
+    /// Routes with this Gateway as a parent.
+    Gateway(Name),
     /// TrafficPolicies that target this Service.
     TrafficPolicy(Name),
     /// EndpointSlices of this Service.
@@ -202,8 +205,10 @@ fn route_handles<M>(key: &ObjectKey, route: &Route<M>) -> Vec<Handle> {
     let parents = route
         .parents
         .iter()
-        .filter_map(|parent| parent_service(key, parent))
-        .map(Handle::Parent);
+        .filter_map(|parent| match parent_service(key, parent) {
+            Some(service) => Some(Handle::Parent(service)),
+            None => parent_gateway(key, parent).map(Handle::Gateway),
+        });
     let backends = route
         .rules
         .iter()

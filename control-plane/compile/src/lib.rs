@@ -15,6 +15,7 @@ mod dirty;
 mod dump;
 mod endpoints;
 mod findings;
+mod gateway;
 mod index;
 mod mesh_config;
 mod meshed;

@@ -89,7 +89,7 @@ fn as_returned(position: usize, mut document: Value) -> Value {
         "managedFields",
         json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]),
     );
-    if !["Namespace", "MeshConfig"].contains(&kind.as_str()) {
+    if !["Namespace", "GatewayClass", "MeshConfig"].contains(&kind.as_str()) {
         set("namespace", json!("default"));
     }
     document

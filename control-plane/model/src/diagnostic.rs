@@ -107,6 +107,8 @@ pub enum Reason {
     InvalidKind,
     /// A backend that does not exist.
     BackendNotFound,
+    /// A backend of another namespace, which does not permit it.
+    RefNotPermitted,
     /// A parent that does not exist.
     NoMatchingParent,
     /// A target that does not exist.
@@ -154,6 +156,7 @@ impl Reason {
             Reason::IncompatibleFilters => "IncompatibleFilters",
             Reason::InvalidKind => "InvalidKind",
             Reason::BackendNotFound => "BackendNotFound",
+            Reason::RefNotPermitted => "RefNotPermitted",
             Reason::NoMatchingParent => "NoMatchingParent",
             Reason::TargetNotFound => "TargetNotFound",
             Reason::PortNotFound => "PortNotFound",
@@ -170,21 +173,25 @@ impl Reason {
     #[must_use]
     pub fn condition(self) -> Condition {
         match self {
-            Reason::BackendNotFound | Reason::InvalidKind | Reason::TargetNotFound => {
-                Condition::ResolvedRefs
-            }
+            Reason::BackendNotFound
+            | Reason::RefNotPermitted
+            | Reason::InvalidKind
+            | Reason::TargetNotFound => Condition::ResolvedRefs,
             Reason::UnsupportedValue | Reason::IncompatibleFilters => Condition::PartiallyInvalid,
             _ => Condition::Accepted,
         }
     }
 
-    /// A reference to another object that is not there; `weft validate --allow-missing-refs`
-    /// lets these pass.
+    /// Another object, or a grant, that is not there; `weft validate --allow-missing-refs` lets these
+    /// pass.
     #[must_use]
     pub fn is_missing_reference(self) -> bool {
         matches!(
             self,
-            Reason::BackendNotFound | Reason::NoMatchingParent | Reason::TargetNotFound
+            Reason::BackendNotFound
+                | Reason::RefNotPermitted
+                | Reason::NoMatchingParent
+                | Reason::TargetNotFound
         )
     }
 }

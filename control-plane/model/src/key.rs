@@ -18,6 +18,12 @@ pub enum Kind {
     EndpointSlice,
     /// `v1/Pod`.
     Pod,
+    /// `gateway.networking.k8s.io/v1/GatewayClass`; its key has an empty namespace.
+    GatewayClass,
+    /// `gateway.networking.k8s.io/v1/Gateway`.
+    Gateway,
+    /// `gateway.networking.k8s.io/v1beta1/ReferenceGrant`.
+    ReferenceGrant,
     /// `gateway.networking.k8s.io/v1/HTTPRoute`.
     HttpRoute,
     /// `gateway.networking.k8s.io/v1/GRPCRoute`.
@@ -34,12 +40,15 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in their order.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Namespace,
         Kind::ServiceAccount,
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Pod,
+        Kind::GatewayClass,
+        Kind::Gateway,
+        Kind::ReferenceGrant,
         Kind::HttpRoute,
         Kind::GrpcRoute,
         Kind::AuthorizationPolicy,
@@ -57,6 +66,9 @@ impl Kind {
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Pod => "Pod",
+            Kind::GatewayClass => "GatewayClass",
+            Kind::Gateway => "Gateway",
+            Kind::ReferenceGrant => "ReferenceGrant",
             Kind::HttpRoute => "HTTPRoute",
             Kind::GrpcRoute => "GRPCRoute",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
@@ -64,6 +76,15 @@ impl Kind {
             Kind::TrafficPolicy => "TrafficPolicy",
             Kind::MeshConfig => "MeshConfig",
         }
+    }
+
+    /// Whether objects of the kind lie in no namespace.
+    #[must_use]
+    pub fn is_cluster_wide(self) -> bool {
+        matches!(
+            self,
+            Kind::Namespace | Kind::GatewayClass | Kind::MeshConfig
+        )
     }
 
     /// The kind that YAML spells so, ignoring case (people type `httproute` on a command line).

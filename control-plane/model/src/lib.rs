@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod diagnostic;
+pub mod gateway;
 pub mod key;
 pub mod mesh_config;
 pub mod object;
@@ -16,6 +17,9 @@ pub mod workload;
 pub mod world;
 
 pub use diagnostic::{Condition, Diagnostic, FieldPath, Problem, Reason, Severity, Subject};
+pub use gateway::{
+    CONTROLLER, GATEWAY_GROUP, Gateway, GatewayClass, Granted, GrantedTo, ReferenceGrant,
+};
 pub use key::{Kind, ObjectKey};
 pub use mesh_config::{MeshConfig, OutboundPolicy};
 pub use object::{Created, Meta, Object, Origin, Spec};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::diagnostic::Problem;
+use crate::gateway::{Gateway, GatewayClass, ReferenceGrant};
 use crate::key::{Kind, ObjectKey};
 use crate::mesh_config::MeshConfig;
 use crate::policy::{AuthorizationPolicy, PeerAuthentication};
@@ -111,6 +112,9 @@ pub enum Spec {
     Service(Service),
     EndpointSlice(EndpointSlice),
     Pod(Pod),
+    GatewayClass(GatewayClass),
+    Gateway(Gateway),
+    ReferenceGrant(ReferenceGrant),
     HttpRoute(HttpRoute),
     GrpcRoute(GrpcRoute),
     AuthorizationPolicy(AuthorizationPolicy),
@@ -129,6 +133,9 @@ impl Spec {
             Spec::Service(_) => Kind::Service,
             Spec::EndpointSlice(_) => Kind::EndpointSlice,
             Spec::Pod(_) => Kind::Pod,
+            Spec::GatewayClass(_) => Kind::GatewayClass,
+            Spec::Gateway(_) => Kind::Gateway,
+            Spec::ReferenceGrant(_) => Kind::ReferenceGrant,
             Spec::HttpRoute(_) => Kind::HttpRoute,
             Spec::GrpcRoute(_) => Kind::GrpcRoute,
             Spec::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,

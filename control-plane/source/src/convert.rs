@@ -1,6 +1,7 @@
 //! YAML types → model. Total: what has no meaning in the model is left out, and named in a fault
 //! unless `weft-api` named it already (ranges and enums are its business, addresses are ours).
 
+mod gateway;
 mod policy;
 mod route;
 mod traffic;
@@ -30,6 +31,9 @@ pub(crate) fn convert(object: &ApiObject) -> (Option<Spec>, Vec<Fault>) {
             &mut faults,
         ))),
         ApiObject::Pod(pod) => Some(Spec::Pod(workload::pod(pod, &mut faults))),
+        ApiObject::GatewayClass(class) => Some(Spec::GatewayClass(gateway::class(class))),
+        ApiObject::Gateway(object) => Some(Spec::Gateway(gateway::gateway(object))),
+        ApiObject::ReferenceGrant(grant) => Some(Spec::ReferenceGrant(gateway::grant(grant))),
         ApiObject::HttpRoute(route) => Some(Spec::HttpRoute(route::http(route, &mut faults))),
         ApiObject::GrpcRoute(route) => Some(Spec::GrpcRoute(route::grpc(route, &mut faults))),
         ApiObject::AuthorizationPolicy(policy) => Some(Spec::AuthorizationPolicy(

@@ -107,8 +107,63 @@ pub const CORE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Field (of a pod's `spec` unless it says otherwise), whether it works, the message, the test.
-pub const LOCAL: &[(&str, bool, &str, &str)] = &[
+/// Field, whether it works, the message, the test.
+pub type Named = (&'static str, bool, &'static str, &'static str);
+
+/// Whose a Gateway is, and who may lead its routes into another namespace.
+pub const GATEWAYS: &[Named] = &[
+    (
+        "GatewayClass spec.controllerName",
+        false,
+        "this control plane serves no Gateways yet, so nothing listens for those of this class",
+        "control-plane/compile/src/gateway.rs::a_gateway_is_its_controllers",
+    ),
+    (
+        "Gateway spec.gatewayClassName",
+        false,
+        "GatewayClass NAME is this control plane's, which serves no Gateways yet, so nothing listens for this one; use the class of an ingress controller",
+        "control-plane/compile/src/gateway.rs::a_gateway_is_its_controllers",
+    ),
+    (
+        "ReferenceGrant spec.from[].group",
+        true,
+        "",
+        "control-plane/compile/src/gateway.rs::a_grant_is_for_what_it_names",
+    ),
+    (
+        "ReferenceGrant spec.from[].kind",
+        true,
+        "",
+        "control-plane/compile/src/gateway.rs::a_grant_is_for_what_it_names",
+    ),
+    (
+        "ReferenceGrant spec.from[].namespace",
+        true,
+        "",
+        "control-plane/compile/src/gateway.rs::a_grant_is_for_what_it_names",
+    ),
+    (
+        "ReferenceGrant spec.to[].group",
+        true,
+        "",
+        "control-plane/compile/src/gateway.rs::a_grant_is_for_what_it_names",
+    ),
+    (
+        "ReferenceGrant spec.to[].kind",
+        true,
+        "",
+        "control-plane/compile/src/gateway.rs::a_grant_is_for_what_it_names",
+    ),
+    (
+        "ReferenceGrant spec.to[].name",
+        true,
+        "",
+        "control-plane/compile/src/gateway.rs::a_grant_is_for_what_it_names",
+    ),
+];
+
+/// Fields of a pod's `spec` unless they say otherwise.
+pub const LOCAL: &[Named] = &[
     (
         "containers[].env[].valueFrom.fieldRef",
         true,

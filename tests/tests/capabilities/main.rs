@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use elsewhere::{CORE, EXPERIMENTAL, LOCAL};
+use elsewhere::{CORE, EXPERIMENTAL, GATEWAYS, LOCAL, Named};
 use evidence::Case;
 use leaves::{Leaf, leaves};
 use page::{Row, Rows, parse, render};
@@ -28,8 +28,9 @@ const WHOLE: [Kind; 6] = [
     Kind::MeshConfig,
 ];
 
-/// Pods and what makes them, where `weft up` runs them.
-const RUN_HERE: &str = "On one machine";
+/// What no golden case can show, section by section: what is said of Gateways, which are not served; pods and what makes
+/// them, where `weft up` runs them.
+const BY_NAME: [(&str, &[Named]); 2] = [("Gateways", GATEWAYS), ("On one machine", LOCAL)];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -106,15 +107,16 @@ fn every_field_has_a_row_and_every_row_holds() {
             None => missing.push(format!("{section} {}", leaf.path)),
         }
     }
-    for (path, works, note, test) in LOCAL {
-        let row = Row {
-            works: *works,
-            test: test.to_string(),
-            note: note.to_string(),
-        };
-        rows.entry(RUN_HERE.to_owned())
-            .or_default()
-            .insert(path.to_string(), row);
+    for (section, named) in BY_NAME {
+        let section = rows.entry(section.to_owned()).or_default();
+        section.extend(named.iter().map(|(path, works, note, test)| {
+            let row = Row {
+                works: *works,
+                test: test.to_string(),
+                note: note.to_string(),
+            };
+            (path.to_string(), row)
+        }));
     }
     assert!(
         missing.is_empty(),
@@ -125,7 +127,8 @@ fn every_field_has_a_row_and_every_row_holds() {
         .map(Kind::as_str)
         .into_iter()
         .chain(CORE.iter().map(|(kind, _)| *kind));
-    let sections: Vec<&str> = kinds.chain([RUN_HERE]).collect();
+    let by_name = BY_NAME.map(|(section, _)| section);
+    let sections: Vec<&str> = kinds.chain(by_name).collect();
     let page = render(&sections, &rows);
     if anew {
         fs::write(&path, page).unwrap();
@@ -208,8 +211,8 @@ fn exists(test: &str) -> bool {
 
 #[test]
 fn every_test_that_is_named_elsewhere_is_there() {
-    let missing: Vec<&str> = LOCAL
-        .iter()
+    let named = BY_NAME.iter().flat_map(|(_, named)| *named);
+    let missing: Vec<&str> = named
         .map(|(.., test)| *test)
         .filter(|test| !exists(test))
         .collect();

@@ -12,7 +12,7 @@ use crate::platform::NGINX;
 pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(a_policy_that_does_not_compile_is_named_and_guards_its_target_alone),
-        cluster_test!(a_gateways_part_of_a_route_is_left_to_its_controller),
+        cluster_test!(a_gateways_route_without_a_grant_is_named_and_disturbs_nothing),
         cluster_test!(a_call_of_the_webhook_from_nobody_is_refused_and_changes_nothing),
     ]
 }
@@ -97,9 +97,72 @@ async fn a_policy_that_does_not_compile_is_named_and_guards_its_target_alone(
     Ok(())
 }
 
-/// A Gateway would need a grant for a backend in another namespace; what it makes of that is for its
-/// controller to say. A Service needs none.
-async fn a_gateways_part_of_a_route_is_left_to_its_controller(trial: &Trial) -> anyhow::Result<()> {
+/// A GatewayClass of this control plane's and one of another controller's, with a Gateway of each.
+fn gateways(class: &str, others: &str) -> String {
+    let gateway = |name: &str, class: &str| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": name},
+            "spec": {
+                "gatewayClassName": class,
+                "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+            },
+        })
+    };
+    let class_of = |name: &str, controller: &str| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": name},
+            "spec": {"controllerName": controller},
+        })
+    };
+    let items = [
+        class_of(class, "mesh.weft.dev/controller"),
+        class_of(others, "example.com/gateways"),
+        gateway("front", class),
+        gateway("theirs", others),
+    ];
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+/// The entries of the route's status, once they are at these parents and of its last generation.
+async fn told_at(ns: &Namespace, parents: &[&str]) -> anyhow::Result<Vec<Value>> {
+    until(
+        &format!("the route has a status at {parents:?}"),
+        async || {
+            let route = ns.object("httproute", "web").await?;
+            let entries = route["status"]["parents"].as_array().cloned();
+            let entries = entries.unwrap_or_default();
+            let names = entries.iter().map(|entry| &entry["parentRef"]["name"]);
+            let generation = &route["metadata"]["generation"];
+            let is_new = entries.iter().all(|entry| {
+                let mut conditions = entry["conditions"].as_array().into_iter().flatten();
+                conditions.all(|one| one["observedGeneration"] == *generation)
+            });
+            Ok(match names.eq(parents) && is_new {
+                true => Fact::Is(entries),
+                false => Fact::NotYet(route["status"].to_string()),
+            })
+        },
+    )
+    .await
+}
+
+/// Status and reason of the condition of this type.
+fn condition<'a>(conditions: &'a Value, r#type: &str) -> (&'a str, &'a str) {
+    let mut all = conditions.as_array().into_iter().flatten();
+    let found = all.find(|one| one["type"] == r#type);
+    let word = |part: &str| found.and_then(|one| one[part].as_str()).unwrap_or_default();
+    (word("status"), word("reason"))
+}
+
+/// A Gateway needs a grant for a backend in another namespace, a Service does not. What is another controller's Gateway's
+/// is not spoken of at all.
+async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
+    trial: &Trial,
+) -> anyhow::Result<()> {
     let ns = trial.meshed("front").await?;
     let elsewhere = trial.meshed("elsewhere").await?;
     elsewhere.apply(OTHER).await?;
@@ -108,6 +171,8 @@ async fn a_gateways_part_of_a_route_is_left_to_its_controller(trial: &Trial) -> 
         .await?;
     visitor(&ns).await?;
     elsewhere.ready("other").await?;
+    let (class, others) = (format!("{}-weft", ns.name), format!("{}-others", ns.name));
+    ns.apply(&gateways(&class, &others)).await?;
     let route = json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -115,6 +180,7 @@ async fn a_gateways_part_of_a_route_is_left_to_its_controller(trial: &Trial) -> 
         "spec": {
             "parentRefs": [
                 {"name": "front"},
+                {"name": "theirs"},
                 {"group": "", "kind": "Service", "name": "web"},
             ],
             "rules": [{"backendRefs": [{"name": "other", "namespace": elsewhere.name, "port": 80}]}],
@@ -122,21 +188,63 @@ async fn a_gateways_part_of_a_route_is_left_to_its_controller(trial: &Trial) -> 
     });
     ns.apply(&route.to_string()).await?;
     answers(&ns, "visitor", "http://web/", 200).await?;
-    let told = until("the route has a status", async || {
-        let route = ns.object("httproute", "web").await?;
-        Ok(match route["status"]["parents"].as_array() {
-            Some(parents) if !parents.is_empty() => Fact::Is(parents.clone()),
-            _ => Fact::NotYet(route.to_string()),
+    let told = told_at(&ns, &["front", "web"]).await?;
+    let [at_gateway, at_service] = [0, 1].map(|nth| told[nth]["conditions"].clone());
+    let named = condition(&at_gateway, "ResolvedRefs");
+    anyhow::ensure!(named == ("False", "RefNotPermitted"), "{at_gateway}");
+    let refused = condition(&at_gateway, "Accepted");
+    anyhow::ensure!(refused == ("False", "UnsupportedValue"), "{at_gateway}");
+    for r#type in ["Accepted", "ResolvedRefs"] {
+        let holds = condition(&at_service, r#type).0 == "True";
+        anyhow::ensure!(holds, "{at_service}");
+    }
+    // So do the Gateway and its class, and nobody else's.
+    for (kind, name, reason) in [
+        ("gatewayclass", &*class, "Unsupported"),
+        ("gateway", "front", "Invalid"),
+    ] {
+        until(
+            &format!("{kind} is told that it is not served"),
+            async || {
+                let object = ns.object(kind, name).await?;
+                let accepted = condition(&object["status"]["conditions"], "Accepted");
+                Ok(match accepted == ("False", reason) {
+                    true => Fact::Is(()),
+                    false => Fact::NotYet(object["status"].to_string()),
+                })
+            },
+        )
+        .await?;
+    }
+    for (kind, name) in [("gatewayclass", &*others), ("gateway", "theirs")] {
+        let object = ns.object(kind, name).await?;
+        let accepted = condition(&object["status"]["conditions"], "Accepted");
+        anyhow::ensure!(accepted.0 == "Unknown", "{object}");
+    }
+
+    // Granted, the reference is resolved; the Service's part was in force all along.
+    let grant = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "kind": "ReferenceGrant",
+        "metadata": {"name": "from-front"},
+        "spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": ns.name}],
+            "to": [{"group": "", "kind": "Service", "name": "other"}],
+        },
+    });
+    elsewhere.apply(&grant.to_string()).await?;
+    until("the grant is heard of", async || {
+        let told = told_at(&ns, &["front", "web"]).await?;
+        let resolved = condition(&told[0]["conditions"], "ResolvedRefs");
+        Ok(match resolved.0 {
+            "True" => Fact::Is(()),
+            _ => Fact::NotYet(told[0].to_string()),
         })
     })
     .await?;
-    let [only] = &told[..] else {
-        anyhow::bail!("{told:?}");
-    };
-    anyhow::ensure!(only["parentRef"]["kind"] == "Service", "{only}");
-    let conditions = only["conditions"].as_array().into_iter().flatten();
-    for one in conditions {
-        anyhow::ensure!(one["status"] == "True", "{only}");
+    answers(&ns, "visitor", "http://web/", 200).await?;
+    for class in [&class, &others] {
+        ns.delete("gatewayclass", class).await?;
     }
     Ok(())
 }

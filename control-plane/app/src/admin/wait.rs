@@ -62,8 +62,7 @@ pub(super) async fn wait(
         );
         return Err(Failure(StatusCode::BAD_REQUEST, message));
     };
-    let cluster_wide = matches!(kind, Kind::Namespace | Kind::MeshConfig);
-    let namespace = if cluster_wide {
+    let namespace = if kind.is_cluster_wide() {
         ""
     } else {
         &question.namespace

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weft_model::{Backend as BackendRef, FieldPath, Filter, Reason, Rule, ServiceType};
 
 use super::{Report, filters};
+use crate::gateway::is_granted;
 use crate::index::{Index, backend_service};
 use crate::protocol::tcp_ports;
 use crate::resource::{Backend, WeightedBackend};
@@ -106,6 +107,28 @@ fn share(
         target,
         filters: filters?,
     })
+}
+
+/// Says where a Gateway may not send requests: a Service of another namespace takes a grant there. Services as
+/// parents need none.
+pub(super) fn granted<M>(index: &Index, rule: &Rule<M>, at: &FieldPath, report: &mut Report<'_>) {
+    let route = &report.object.key.clone();
+    for (nth, backend) in rule.backends.iter().enumerate() {
+        let Some(service) = backend_service(route, backend) else {
+            continue;
+        };
+        if service.0 == route.namespace || is_granted(index, route, &service) {
+            continue;
+        }
+        report.error(
+            at.field("backendRefs").index(nth),
+            Reason::RefNotPermitted,
+            format!(
+                "a Gateway may send requests to Service {}/{} only where a ReferenceGrant in namespace {} permits it to {}s of namespace {}, and none does",
+                service.0, service.1, service.0, route.kind, route.namespace
+            ),
+        );
+    }
 }
 
 fn target(

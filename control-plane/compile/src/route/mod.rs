@@ -23,6 +23,7 @@ use weft_model::{
 
 pub(crate) use self::filters::is_token;
 pub(crate) use self::parents::Attachment;
+use self::parents::Parents;
 pub(crate) use self::precedence::{Rank, in_precedence};
 pub use self::standing::RouteStanding;
 use crate::findings::Findings;
@@ -36,6 +37,10 @@ pub(crate) struct CompiledRoute {
     pub(crate) created: Created,
     /// Service ports, each once, ascending.
     pub(crate) attachments: Vec<Attachment>,
+    /// All its parents are Gateways that other controllers serve.
+    pub(crate) is_others: bool,
+    /// Positions in `parentRefs` of Gateways that are this control plane's.
+    pub(crate) gateways: BTreeSet<usize>,
     pub(crate) rules: Vec<RankedRule>,
 }
 
@@ -105,8 +110,24 @@ fn compile_as<M: Matching>(
         object,
         findings: Findings::default(),
     };
-    let attachments = parents::attachments(index, &route.parents, &mut report);
-    if !route.hostnames.is_empty() && !attachments.is_empty() {
+    let Parents {
+        attachments,
+        gateways,
+        others,
+    } = parents::of_route(index, &route.parents, &mut report);
+    let mut compiled = CompiledRoute {
+        key: object.key.clone(),
+        created: object.meta.created.clone(),
+        attachments,
+        is_others: others > 0 && others == route.parents.len(),
+        gateways,
+        rules: Vec::new(),
+    };
+    if compiled.is_others {
+        // Its controllers say what is wrong with it.
+        return (compiled, Findings::default());
+    }
+    if !route.hostnames.is_empty() && !compiled.attachments.is_empty() {
         report.findings.info(
             object,
             "spec.hostnames".into(),
@@ -115,7 +136,6 @@ fn compile_as<M: Matching>(
         );
     }
     let mut names = BTreeSet::new();
-    let mut rules = Vec::new();
     for (position, rule) in route.rules.iter().enumerate() {
         let at = FieldPath::from("spec.rules").index(position);
         if let Some(name) = &rule.name
@@ -130,19 +150,13 @@ fn compile_as<M: Matching>(
         if report.is_unreadable(&at) {
             continue;
         }
-        rules.extend(
-            compile_rule(index, position, rule, &at, &mut report)
-                .into_iter()
-                .flatten(),
-        );
+        if !compiled.gateways.is_empty() {
+            backends::granted(index, rule, &at, &mut report);
+        }
+        let rules = compile_rule(index, position, rule, &at, &mut report);
+        compiled.rules.extend(rules.into_iter().flatten());
     }
-    let route = CompiledRoute {
-        key: object.key.clone(),
-        created: object.meta.created.clone(),
-        attachments,
-        rules,
-    };
-    (route, report.findings)
+    (compiled, report.findings)
 }
 
 /// One rule, a `RankedRule` for each of its matches. `None`: it cannot be used.

@@ -1,10 +1,11 @@
-//! What a route attaches to: ports of Services.
+//! What a route attaches to: ports of Services. Gateways are looked at for whose they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use weft_model::{FieldPath, ParentRef, Reason, Service, ServiceType};
+use weft_model::{FieldPath, GATEWAY_GROUP, ParentRef, Reason, Service, ServiceType};
 
 use super::Report;
+use crate::gateway::{Manager, manager, parent_gateway};
 use crate::index::{Index, parent_service};
 use crate::protocol::{declared, tcp_ports};
 use crate::resource::Protocol;
@@ -19,17 +20,37 @@ pub(crate) struct Attachment {
     pub(crate) parent: usize,
 }
 
-/// The ports that `parents` name, each once: at the first parent that names it.
-pub(super) fn attachments(
-    index: &Index,
-    parents: &[ParentRef],
-    report: &mut Report<'_>,
-) -> Vec<Attachment> {
+/// What the parents of a route are.
+#[derive(Debug, Default)]
+pub(crate) struct Parents {
+    /// The ports of Services that they name, each once: at the first parent that names it.
+    pub(crate) attachments: Vec<Attachment>,
+    /// Positions of Gateways that are this control plane's.
+    pub(crate) gateways: BTreeSet<usize>,
+    /// How many are other controllers' business.
+    pub(crate) others: usize,
+}
+
+/// Sorts the parents of a route.
+pub(super) fn of_route(index: &Index, parents: &[ParentRef], report: &mut Report<'_>) -> Parents {
+    let mut sorted = Parents::default();
     let mut found: BTreeMap<(Name, u16), usize> = BTreeMap::new();
     for (position, parent) in parents.iter().enumerate() {
         let at = FieldPath::from("spec.parentRefs").index(position);
         if report.is_unreadable(&at) {
             continue;
+        }
+        match gateway(index, parent, &at, report) {
+            Parent::OurGateway => {
+                sorted.gateways.insert(position);
+                continue;
+            }
+            Parent::Others => {
+                sorted.others += 1;
+                continue;
+            }
+            Parent::Missing => continue,
+            Parent::NoGateway => {}
         }
         let Some((name, service)) = service(index, parent, &at, report) else {
             continue;
@@ -38,14 +59,51 @@ pub(super) fn attachments(
             found.entry((name.clone(), port)).or_insert(position);
         }
     }
-    found
-        .into_iter()
-        .map(|((service, port), parent)| Attachment {
-            service,
-            port,
-            parent,
-        })
-        .collect()
+    let attachments = found.into_iter();
+    let attachments = attachments.map(|((service, port), parent)| Attachment {
+        service,
+        port,
+        parent,
+    });
+    sorted.attachments = attachments.collect();
+    sorted
+}
+
+/// A parent, looked at for whether it is a Gateway.
+enum Parent {
+    OurGateway,
+    /// A Gateway, or listeners of one, that another controller serves.
+    Others,
+    /// A Gateway that is not there, which has been reported.
+    Missing,
+    NoGateway,
+}
+
+fn gateway(index: &Index, parent: &ParentRef, at: &FieldPath, report: &mut Report<'_>) -> Parent {
+    let Some(name) = parent_gateway(&report.object.key, parent) else {
+        let of_gateways = *parent.group == *GATEWAY_GROUP && *parent.kind == *"ListenerSet";
+        return if of_gateways {
+            Parent::Others
+        } else {
+            Parent::NoGateway
+        };
+    };
+    match manager(index, &name) {
+        Some(Manager::Others) => Parent::Others,
+        Some(Manager::Us) => {
+            let message = format!(
+                "Gateway {}/{} is of this control plane's class, which serves no Gateways yet; attach the route to a Service, or to a Gateway of an ingress controller",
+                name.0, name.1
+            );
+            report.error(at.clone(), Reason::UnsupportedValue, message);
+            Parent::OurGateway
+        }
+        None => {
+            let message = format!("there is no Gateway {}/{}", name.0, name.1);
+            report.error(at.field("name"), Reason::NoMatchingParent, message);
+            Parent::Missing
+        }
+    }
 }
 
 fn service<'a>(

@@ -14,6 +14,8 @@ pub struct RouteStanding {
     /// By position in `parentRefs`: how many ports it attaches to. Each port counts once, at the
     /// first parent that names it.
     pub ports: BTreeMap<usize, usize>,
+    /// Positions in `parentRefs` of Gateways that are this control plane's.
+    pub gateways: BTreeSet<usize>,
     /// How many rules it has.
     pub rules: usize,
     /// Positions of the rules that were left out.
@@ -37,6 +39,7 @@ impl RouteStanding {
         }
         Some(Self {
             ports,
+            gateways: route.gateways.clone(),
             rules,
             dropped,
         })

@@ -28,7 +28,10 @@ impl Resource {
     ];
 
     /// Those that are there while their CRD is.
-    pub(crate) const CUSTOM: [Self; 6] = [
+    pub(crate) const CUSTOM: [Self; 9] = [
+        Self::Object(Kind::GatewayClass),
+        Self::Object(Kind::Gateway),
+        Self::Object(Kind::ReferenceGrant),
         Self::Object(Kind::HttpRoute),
         Self::Object(Kind::GrpcRoute),
         Self::Object(Kind::AuthorizationPolicy),

@@ -4,9 +4,10 @@
 //! are, in their places. A condition keeps its time of transition as long as its status stays.
 
 use serde_json::{Value, json};
+use weft_model::CONTROLLER;
 
 use super::condition::Condition;
-use super::{CONTROLLER, Desired, Entry};
+use super::{Desired, Entry};
 
 /// Entries that the lists take (Gateway API, `RouteStatus` and `PolicyStatus`).
 const MOST_PARENTS: usize = 32;

@@ -1,12 +1,13 @@
 //! What the control plane tells about objects in their status.
 //!
-//! - [`route`], [`policy`]: pure; what is known of one object → the conditions it should have.
+//! - [`route`], [`policy`], [`gateway`]: pure; what is known of one object → the conditions it should have.
 //! - [`condition`]: the conditions, and how several faults become one message.
 //! - [`merge`]: pure; the status that is there and the one that should be → what to write.
 //! - [`writer`]: the leader's task that writes it. What objects show comes with the source's watches.
 //! - [`xmesh`]: what works in this mesh, told to XMesh objects.
 
 pub(crate) mod condition;
+pub(crate) mod gateway;
 pub(crate) mod merge;
 pub(crate) mod policy;
 mod reason;
@@ -23,9 +24,6 @@ use weft_source::kubernetes::Status;
 
 use crate::mesh::{Facts, Refusals};
 use condition::Condition;
-
-/// Names the control plane in what it writes.
-pub(crate) const CONTROLLER: &str = "mesh.weft.dev/controller";
 
 /// Owns the fields that are written.
 const MANAGER: &str = "weft-control-plane/status";
@@ -68,11 +66,13 @@ pub(crate) fn desired(
             Some(Desired::Ancestors(policy::ancestors(&told)))
         }
         Kind::MeshConfig => Some(Desired::Conditions(policy::conditions(&told))),
+        Kind::GatewayClass | Kind::Gateway => gateway::conditions(&told).map(Desired::Conditions),
         Kind::Namespace
         | Kind::ServiceAccount
         | Kind::Service
         | Kind::EndpointSlice
-        | Kind::Pod => None,
+        | Kind::Pod
+        | Kind::ReferenceGrant => None,
     }
 }
 

@@ -56,6 +56,11 @@ pub(super) fn row(reason: Reason) -> Row {
             is_reference: true,
             ..invalid
         },
+        Reason::RefNotPermitted => Row {
+            backend: "RefNotPermitted",
+            is_reference: true,
+            ..invalid
+        },
         Reason::BackendNotFound => Row {
             policy: "TargetNotFound",
             is_reference: true,

@@ -1,11 +1,11 @@
-//! HTTPRoute and GRPCRoute: `status.parents`, an entry for each parent that is a Service (Gateway
-//! API, `RouteParentStatus`). Other parents are other controllers' business.
+//! HTTPRoute and GRPCRoute: `status.parents`, an entry for each parent that is a Service, or a Gateway of
+//! this control plane's class (Gateway API, `RouteParentStatus`). Other parents are other controllers' business.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 use weft_compile::RouteStanding;
-use weft_model::{FieldPath, Problem, Reason};
+use weft_model::{FieldPath, GATEWAY_GROUP, Problem, Reason};
 
 use super::condition::{Condition, spelt_out};
 use super::{Entry, Told, reason, reference};
@@ -16,17 +16,24 @@ const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 
 /// The entries that a route should have.
 pub(crate) fn parents(told: &Told<'_>) -> Vec<Entry> {
+    let standing = told.facts.standing.as_ref();
     let references = told.shown.references.iter().enumerate();
-    let services = references.filter(|(_, parent)| is_service(parent));
-    let entries = services.map(|(position, parent)| {
+    let entries = references.filter_map(|(position, parent)| {
         let word = |part: &str| parent.get(part).and_then(Value::as_str);
-        let namespace = word("namespace").unwrap_or(&told.key.namespace);
-        let name = word("name").unwrap_or_default();
-        let refused = told.refusals.of("Service", namespace, name);
-        Entry {
-            reference: reference("", "Service", parent, None),
-            conditions: conditions(told, position, refused),
+        if is_service(parent) {
+            let namespace = word("namespace").unwrap_or(&told.key.namespace);
+            let name = word("name").unwrap_or_default();
+            let refused = told.refusals.of("Service", namespace, name);
+            return Some(Entry {
+                reference: reference("", "Service", parent, None),
+                conditions: conditions(told, position, refused),
+            });
         }
+        let is_ours = standing.is_some_and(|standing| standing.gateways.contains(&position));
+        is_ours.then(|| Entry {
+            reference: reference(GATEWAY_GROUP, "Gateway", parent, None),
+            conditions: conditions(told, position, &[]),
+        })
     });
     entries.collect()
 }
@@ -68,6 +75,10 @@ impl<'a> Faults<'a> {
                 sorted.parent.push(fault);
             } else if fault.field.is_within(&parents) && fault.field != parents {
                 // At another parent.
+            } else if fault.reason == Reason::RefNotPermitted
+                && !standing.gateways.contains(&parent)
+            {
+                // Nobody has to permit it to a Service as the parent.
             } else if reason::row(fault.reason).is_reference {
                 sorted.references.push(fault);
             } else if is_in(fault, &mut standing.dropped.iter().copied()) {

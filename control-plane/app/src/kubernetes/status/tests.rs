@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use serde_json::{Map, Value, json};
 use weft_compile::Settings;
-use weft_model::{Change, Kind, ObjectKey, Problem, Reason};
+use weft_model::{CONTROLLER, Change, Kind, ObjectKey, Problem, Reason};
 use weft_source::{Batch, kubernetes};
 use weft_xds::{Limits, Server};
 

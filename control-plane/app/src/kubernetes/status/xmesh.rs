@@ -13,10 +13,11 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
+use weft_model::CONTROLLER;
 
 use super::condition::Condition;
 use super::merge::difference;
-use super::{CONTROLLER, Desired, MANAGER};
+use super::{Desired, MANAGER};
 use crate::kubernetes::Outage;
 use crate::kubernetes::lease::Leadership;
 
