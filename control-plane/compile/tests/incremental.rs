@@ -115,19 +115,22 @@ impl Dice<'_> {
     }
 
     fn route<M: Default>(&mut self) -> Route<M> {
-        let parents = (0..=self.below(2)).map(|_| ParentRef {
-            group: "".into(),
-            kind: "Service".into(),
-            namespace: self.coin().then(|| self.namespace()),
-            name: self.name(),
-            section_name: None,
-            port: self.one_of(&[None, Some(80), Some(81)]),
+        let parents = (0..=self.below(2)).map(|_| {
+            let (group, kind) = self.one_of(&[("", "Service"), (GATEWAY_GROUP, "Gateway")]);
+            ParentRef {
+                group: group.into(),
+                kind: kind.into(),
+                namespace: self.coin().then(|| self.namespace()),
+                name: self.name(),
+                section_name: None,
+                port: self.one_of(&[None, Some(80), Some(81)]),
+            }
         });
         let parents = parents.collect();
         let backend = Backend {
             group: "".into(),
             kind: "Service".into(),
-            namespace: None,
+            namespace: self.coin().then(|| self.namespace()),
             name: self.name(),
             port: Some(self.one_of(&[80, 81])),
             weight: 1,
@@ -175,7 +178,7 @@ impl Dice<'_> {
     }
 
     fn spec(&mut self) -> Spec {
-        match self.below(13) {
+        match self.below(16) {
             0 | 1 => Spec::Service(self.service()),
             2 | 3 => Spec::EndpointSlice(self.slice()),
             4 | 5 => Spec::Pod(self.pod()),
@@ -199,6 +202,22 @@ impl Dice<'_> {
                 },
                 ..Namespace::default()
             }),
+            12 => Spec::GatewayClass(GatewayClass {
+                controller: self.one_of(&[CONTROLLER, "example.com/other"]).into(),
+            }),
+            13 => Spec::Gateway(Gateway { class: self.name() }),
+            14 => Spec::ReferenceGrant(ReferenceGrant {
+                from: vec![GrantedTo {
+                    group: GATEWAY_GROUP.into(),
+                    kind: "HTTPRoute".into(),
+                    namespace: self.namespace(),
+                }],
+                to: vec![Granted {
+                    group: "".into(),
+                    kind: "Service".into(),
+                    name: self.coin().then(|| self.name()),
+                }],
+            }),
             _ => Spec::MeshConfig(MeshConfig {
                 mtls: self.mode(),
                 ..MeshConfig::default()
@@ -211,6 +230,7 @@ impl Dice<'_> {
         let (namespace, name) = match spec.kind() {
             Kind::MeshConfig => ("".into(), "default".into()),
             Kind::Namespace => ("".into(), self.namespace()),
+            Kind::GatewayClass => ("".into(), self.name()),
             _ => (self.namespace(), self.name()),
         };
         if self.below(4) == 0 {
