@@ -173,7 +173,7 @@ impl Kubectl {
     /// Applies objects; on the server's side, so that fields have owners as they will have in life.
     pub async fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-        self.text_of(&args, yaml).await.map(drop)
+        self.text_of(&args, &as_yaml(yaml)).await.map(drop)
     }
 
     /// Applies the objects of a folder that has a kustomization, and waits for the CRDs among them.
@@ -185,10 +185,23 @@ impl Kubectl {
         self.text(&known).await.map(drop)
     }
 
+    /// Deletes what [`Self::apply_folder`] applies.
+    pub async fn delete_folder(&self, folder: &Path) -> anyhow::Result<()> {
+        let folder = folder.to_str().context("a path that is no text")?;
+        let args = [
+            "delete",
+            "--ignore-not-found",
+            "--timeout=60s",
+            "-k",
+            folder,
+        ];
+        self.text(&args).await.map(drop)
+    }
+
     /// Creates an object (`create -f -`) and gives it as it is then, for reviews too.
     pub async fn create(&self, yaml: &str) -> anyhow::Result<Value> {
         let text = self
-            .text_of(&["create", "-o", "json", "-f", "-"], yaml)
+            .text_of(&["create", "-o", "json", "-f", "-"], &as_yaml(yaml))
             .await?;
         Ok(serde_json::from_str(&text)?)
     }
@@ -259,4 +272,10 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     conditions
         .iter()
         .find(|condition| condition["type"] == kind)
+}
+
+/// What begins with a brace is taken for JSON, and whether kubectl then finds out that it is YAML depends on how it
+/// comes through the pipe.
+fn as_yaml(text: &str) -> String {
+    format!("---\n{text}")
 }
