@@ -33,12 +33,19 @@ pub struct Test {
     pub name: &'static str,
     /// Whether it runs alone: load, kill and roll-over tests.
     pub alone: bool,
+    /// Why it cannot run here, where that is so: it says so and counts neither as passed nor as failed.
+    pub possible: Check,
     /// What it does.
     pub run: Run,
 }
 
 /// What is done or looked at outside the tests.
 pub type Check = fn() -> Outcome;
+
+/// The [`Test::possible`] of most.
+pub fn anywhere() -> Outcome {
+    Ok(())
+}
 
 /// What is done around the tests of a suite.
 #[derive(Clone, Debug)]
@@ -61,6 +68,7 @@ macro_rules! test {
         $crate::runner::Test {
             name: stringify!($name),
             alone: false,
+            possible: $crate::runner::anywhere,
             run: |name| {
                 Box::pin($crate::fixture::in_mesh(name, $fixture, |mesh| {
                     Box::pin($name(mesh))
@@ -76,13 +84,15 @@ macro_rules! test {
     };
 }
 
-/// Names a test in the cluster: `cluster_test!(alone name)`.
+/// Names a test in the cluster: `cluster_test!(alone name)`, `cluster_test!(own alone name)` where it
+/// needs the cluster that the suite starts itself.
 #[macro_export]
 macro_rules! cluster_test {
     ($name:ident) => {
         $crate::runner::Test {
             name: stringify!($name),
             alone: false,
+            possible: $crate::runner::anywhere,
             run: |name| {
                 Box::pin($crate::cluster::in_cluster(name, |trial| {
                     Box::pin($name(trial))
@@ -94,6 +104,12 @@ macro_rules! cluster_test {
         $crate::runner::Test {
             alone: true,
             ..$crate::cluster_test!($name)
+        }
+    };
+    (own $($rest:ident)+) => {
+        $crate::runner::Test {
+            possible: $crate::cluster::is_own,
+            ..$crate::cluster_test!($($rest)+)
         }
     };
 }
@@ -183,13 +199,16 @@ pub fn main_in(suite: &Suite, tests: &[Test]) -> ExitCode {
         }
         outcome.is_ok()
     };
-    let mut counts = (0, 0);
+    let mut counts = Counts::default();
     if check("the_suite_starts", (suite.start)()) {
         counts = run_all(&chosen, arguments.threads);
         if let Some((name, whole)) = suite.whole
             && chosen.len() == tests.len()
         {
-            check(name, whole());
+            match counts.not_run {
+                0 => drop(check(name, whole())),
+                not_run => println!("test {name} ... NOT RUN: {not_run} of the tests were not"),
+            }
         }
     }
     check("the_suite_stops", (suite.stop)());
@@ -197,9 +216,14 @@ pub fn main_in(suite: &Suite, tests: &[Test]) -> ExitCode {
         let left = before.and_then(|before| nothing_left(marker, &before));
         check("nothing_is_left_behind", left);
     }
-    let (passed, failed) = (counts.0, counts.1 + failed);
+    let failed = counts.failed + failed;
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {verdict}. {passed} passed; {failed} failed");
+    let not_run = match counts.not_run {
+        0 => String::new(),
+        not_run => format!("; {not_run} not run"),
+    };
+    let passed = counts.passed;
+    println!("test result: {verdict}. {passed} passed; {failed} failed{not_run}");
     match failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -220,11 +244,18 @@ fn nothing_left(marker: &str, before: &Snapshot) -> Outcome {
 /// Shared tests hold it for reading, those that run alone for writing.
 type Turn = RwLock<()>;
 
-fn run_all(tests: &[Test], threads: usize) -> (usize, usize) {
+#[derive(Debug, Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    not_run: usize,
+}
+
+fn run_all(tests: &[Test], threads: usize) -> Counts {
     let (shared, alone): (Vec<Test>, Vec<Test>) =
         tests.iter().cloned().partition(|test| !test.alone);
     let queue = Arc::new(Mutex::new(VecDeque::from([shared, alone].concat())));
-    let counts = Mutex::new((0, 0));
+    let counts = Mutex::new(Counts::default());
     let turn = Turn::default();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -235,9 +266,13 @@ fn run_all(tests: &[Test], threads: usize) -> (usize, usize) {
                         .unwrap_or_else(PoisonError::into_inner)
                         .pop_front();
                     let Some(test) = next else { return };
-                    let good = take_turn(&test, &turn);
+                    let verdict = take_turn(&test, &turn);
                     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-                    if good { counts.0 += 1 } else { counts.1 += 1 }
+                    match verdict {
+                        Some(true) => counts.passed += 1,
+                        Some(false) => counts.failed += 1,
+                        None => counts.not_run += 1,
+                    }
                 }
             });
         }
@@ -245,14 +280,19 @@ fn run_all(tests: &[Test], threads: usize) -> (usize, usize) {
     counts.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_turn(test: &Test, turn: &Turn) -> bool {
-    if test.alone {
+/// Whether it passed; nothing where it cannot run.
+fn take_turn(test: &Test, turn: &Turn) -> Option<bool> {
+    if let Err(reason) = (test.possible)() {
+        println!("test {} ... NOT RUN: {reason:#}", test.name);
+        return None;
+    }
+    Some(if test.alone {
         let _turn = turn.write().unwrap_or_else(PoisonError::into_inner);
         run_one(test)
     } else {
         let _turn = turn.read().unwrap_or_else(PoisonError::into_inner);
         run_one(test)
-    }
+    })
 }
 
 fn run_one(test: &Test) -> bool {

@@ -1,5 +1,6 @@
 //! Weft in the cluster, installed as people do it, once per suite and for the tests that ask for it.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -9,7 +10,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use weft_local::Output;
 
-use super::{Fact, Kubectl, gateway_api, until};
+use super::{Fact, Kubectl, gateway_api, is_own, until};
 use crate::fixture::program;
 
 /// Where the control plane is.
@@ -26,6 +27,8 @@ static MESH: OnceCell<Mesh> = OnceCell::const_new();
 pub struct Mesh {
     /// The cluster, in the control plane's namespace.
     pub system: Kubectl,
+    /// The CRDs of the Gateway API, where the suite has brought them.
+    gateway_api: Option<PathBuf>,
 }
 
 impl Mesh {
@@ -44,13 +47,22 @@ impl Mesh {
     /// `weft install | kubectl apply -f -`, with the Gateway API beside it, which is the cluster's:
     /// where it is there already it stays as it is.
     async fn new(kubectl: &Kubectl) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            is_own().is_ok() || Self::found(kubectl).await?.is_none(),
+            "the cluster has a namespace {NAMESPACE}: the suite brings a mesh of its own and takes it away again; uninstall that one"
+        );
         let routes = kubectl.find("crd", "httproutes.gateway.networking.k8s.io");
-        if routes.await?.is_none() {
-            kubectl.apply_folder(&gateway_api()?).await?;
+        let gateway_api = match routes.await? {
+            Some(_) => None,
+            None => Some(gateway_api()?),
+        };
+        if let Some(folder) = &gateway_api {
+            kubectl.apply_folder(folder).await?;
         }
         Self::apply(kubectl).await?;
         let this = Self {
             system: kubectl.in_namespace(NAMESPACE),
+            gateway_api,
         };
         this.serves().await?;
         Ok(this)
@@ -104,6 +116,29 @@ impl Mesh {
             Ok(Fact::when(pods.len() == count, Value::from(pods)))
         })
         .await
+    }
+}
+
+/// Takes the mesh out of the cluster, if a test has installed it, with everything that it brought.
+pub(super) async fn remove(kubectl: &Kubectl) -> anyhow::Result<()> {
+    let Some(mesh) = MESH.get() else {
+        return Ok(());
+    };
+    let kubeconfig = kubectl.kubeconfig().display().to_string();
+    weft(
+        &[
+            "uninstall",
+            "--crds",
+            "--force",
+            "--kubeconfig",
+            &kubeconfig,
+        ],
+        "",
+    )
+    .await?;
+    match &mesh.gateway_api {
+        Some(folder) => kubectl.delete_folder(folder).await,
+        None => Ok(()),
     }
 }
 

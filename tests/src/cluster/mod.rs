@@ -25,7 +25,7 @@ pub use mesh::{Mesh, run_weft, weft};
 pub use trial::{Body, Namespace, Trial, client, in_cluster, keep_namespace};
 
 use crate::artifacts::artifacts;
-use crate::runner::Suite;
+use crate::runner::{Outcome, Suite};
 
 /// The image with a shell, curl and this crate's programs: `weft-echo`, `weft-load` and so on.
 pub const TOOLS: &str = "weft-test/tools:1";
@@ -119,12 +119,14 @@ pub fn start_with(images: &[PathBuf]) -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("the suite has a cluster already"))
 }
 
+/// Whether the suite has started the cluster itself; what a test of that cluster's programs needs.
+pub fn is_own() -> Outcome {
+    Cluster::current()?.local().map(drop)
+}
+
 /// After the whole suite: the control plane was denied nothing, and had no right that it did not use.
 fn nothing_is_granted_in_vain() -> anyhow::Result<()> {
     let cluster = Cluster::current()?;
-    if cluster.local.is_none() {
-        return Ok(());
-    }
     let asked = grants::asked(&cluster.audit()?);
     let granted = grants::granted()?;
     let denied = asked.not_granted(&granted);
@@ -140,9 +142,16 @@ fn nothing_is_granted_in_vain() -> anyhow::Result<()> {
 }
 
 fn stop() -> anyhow::Result<()> {
-    match CLUSTER.get().and_then(|cluster| cluster.local.as_ref()) {
-        Some(local) => local.stop(),
+    match CLUSTER.get() {
         None => Ok(()),
+        Some(Cluster {
+            local: Some(local), ..
+        }) => local.stop(),
+        // It goes on without us, and as it was before.
+        Some(Cluster { kubectl, .. }) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(mesh::remove(kubectl)),
     }
 }
 

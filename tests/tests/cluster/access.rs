@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use weft_tests::cluster::{Fact, Mesh, Namespace, Trial, until};
+use weft_tests::cluster::{Fact, Mesh, Namespace, Trial, until, weft};
 use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
@@ -110,7 +110,7 @@ async fn has_status(ns: &Namespace, kind: &str, name: &str) -> anyhow::Result<()
 async fn what_the_mesh_keeps_is_kept(trial: &Trial) -> anyhow::Result<()> {
     let mesh = trial.mesh().await?;
     serving_ca_is_repaired(mesh).await?;
-    root_is_rotated(trial, mesh).await?;
+    root_is_rotated(mesh).await?;
     let ns = trial.meshed("leaving").await?;
     let label = ["label", "namespace", &ns.name, "mesh.weft.dev/inject-"];
     ns.text(&label).await?;
@@ -146,19 +146,14 @@ async fn serving_ca_is_repaired(mesh: &Mesh) -> anyhow::Result<()> {
     .await
 }
 
-async fn root_is_rotated(trial: &Trial, mesh: &Mesh) -> anyhow::Result<()> {
+async fn root_is_rotated(mesh: &Mesh) -> anyhow::Result<()> {
     let ca = async || {
         let secret = mesh.system.object("secret", "weft-ca").await?;
         anyhow::Ok(secret["data"].clone())
     };
     let before = ca().await?;
-    let labels = "app.kubernetes.io/name=weft-control-plane";
-    let replicas = mesh.system.list("pods", labels).await?;
-    let url = "http://127.0.0.1:15011/v1/rotate-root";
-    let args = ["curl", "-sSf", "-X", "POST", url];
-    let local = trial.cluster.local()?;
-    let answer = local.in_pod(&replicas[0], &args).await?;
-    anyhow::ensure!(answer.code == 0, "{}", answer.err());
+    let kubeconfig = mesh.system.kubeconfig().display().to_string();
+    weft(&["root", "rotate", "--kubeconfig", &kubeconfig], "").await?;
     until("the rotation is in the Secret", async || {
         Ok(Fact::when(ca().await? != before, "it is as it was"))
     })

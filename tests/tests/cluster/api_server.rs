@@ -15,8 +15,8 @@ use crate::platform::NGINX;
 pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(the_api_server_calls_webhooks_at_a_service),
-        cluster_test!(the_audit_log_holds_what_weft_asks),
-        cluster_test!(alone traffic_goes_on_without_the_api_server),
+        cluster_test!(own the_audit_log_holds_what_weft_asks),
+        cluster_test!(own alone traffic_goes_on_without_the_api_server),
     ]
 }
 

@@ -16,8 +16,8 @@ use crate::platform::NGINX;
 pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(alone without_a_webhook_no_pod_slips_into_the_mesh),
-        cluster_test!(alone another_replica_leads_when_the_leader_is_cut_off),
-        cluster_test!(alone nothing_fails_while_the_api_server_is_away_for_a_minute),
+        cluster_test!(own alone another_replica_leads_when_the_leader_is_cut_off),
+        cluster_test!(own alone nothing_fails_while_the_api_server_is_away_for_a_minute),
     ]
 }
 

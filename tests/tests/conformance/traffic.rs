@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use weft_tests::cluster::Kubectl;
-use weft_tests::runner::{Outcome, Test};
+use weft_tests::runner::{Outcome, Test, anywhere};
 
 use crate::official::{CLIENTS, Run, SERVERS};
 
@@ -15,11 +15,13 @@ pub fn tests() -> Vec<Test> {
         Test {
             name: "every_request_left_through_a_proxy",
             alone: false,
+            possible: anywhere,
             run: |_| Box::pin(every_request_left_through_a_proxy()),
         },
         Test {
             name: "every_request_arrived_by_mutual_tls",
             alone: false,
+            possible: anywhere,
             run: |_| Box::pin(every_request_arrived_by_mutual_tls()),
         },
     ]
