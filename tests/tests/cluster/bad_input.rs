@@ -151,7 +151,7 @@ async fn told_at(ns: &Namespace, parents: &[&str]) -> anyhow::Result<Vec<Value>>
 }
 
 /// Status and reason of the condition of this type.
-fn condition<'a>(conditions: &'a Value, r#type: &str) -> (&'a str, &'a str) {
+fn verdict<'a>(conditions: &'a Value, r#type: &str) -> (&'a str, &'a str) {
     let mut all = conditions.as_array().into_iter().flatten();
     let found = all.find(|one| one["type"] == r#type);
     let word = |part: &str| found.and_then(|one| one[part].as_str()).unwrap_or_default();
@@ -190,12 +190,12 @@ async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
     answers(&ns, "visitor", "http://web/", 200).await?;
     let told = told_at(&ns, &["front", "web"]).await?;
     let [at_gateway, at_service] = [0, 1].map(|nth| told[nth]["conditions"].clone());
-    let named = condition(&at_gateway, "ResolvedRefs");
+    let named = verdict(&at_gateway, "ResolvedRefs");
     anyhow::ensure!(named == ("False", "RefNotPermitted"), "{at_gateway}");
-    let refused = condition(&at_gateway, "Accepted");
+    let refused = verdict(&at_gateway, "Accepted");
     anyhow::ensure!(refused == ("False", "UnsupportedValue"), "{at_gateway}");
     for r#type in ["Accepted", "ResolvedRefs"] {
-        let holds = condition(&at_service, r#type).0 == "True";
+        let holds = verdict(&at_service, r#type).0 == "True";
         anyhow::ensure!(holds, "{at_service}");
     }
     // So do the Gateway and its class, and nobody else's.
@@ -207,7 +207,7 @@ async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
             &format!("{kind} is told that it is not served"),
             async || {
                 let object = ns.object(kind, name).await?;
-                let accepted = condition(&object["status"]["conditions"], "Accepted");
+                let accepted = verdict(&object["status"]["conditions"], "Accepted");
                 Ok(match accepted == ("False", reason) {
                     true => Fact::Is(()),
                     false => Fact::NotYet(object["status"].to_string()),
@@ -218,7 +218,7 @@ async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
     }
     for (kind, name) in [("gatewayclass", &*others), ("gateway", "theirs")] {
         let object = ns.object(kind, name).await?;
-        let accepted = condition(&object["status"]["conditions"], "Accepted");
+        let accepted = verdict(&object["status"]["conditions"], "Accepted");
         anyhow::ensure!(accepted.0 == "Unknown", "{object}");
     }
 
@@ -235,7 +235,7 @@ async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
     elsewhere.apply(&grant.to_string()).await?;
     until("the grant is heard of", async || {
         let told = told_at(&ns, &["front", "web"]).await?;
-        let resolved = condition(&told[0]["conditions"], "ResolvedRefs");
+        let resolved = verdict(&told[0]["conditions"], "ResolvedRefs");
         Ok(match resolved.0 {
             "True" => Fact::Is(()),
             _ => Fact::NotYet(told[0].to_string()),
