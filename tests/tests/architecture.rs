@@ -39,7 +39,11 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
             "weft-xds",
         ],
     ),
-    ("control-plane/inject", "weft-inject", &["weft-api"]),
+    (
+        "control-plane/inject",
+        "weft-inject",
+        &["weft-api", "weft-model"],
+    ),
     (
         "control-plane/install",
         "weft-install",

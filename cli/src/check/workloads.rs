@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use weft_inject::names::excluded;
 use weft_inject::{InjectSettings, Namespace, Outcome, inject};
 
 use super::catalogue::Fault;
@@ -75,7 +76,7 @@ pub(crate) fn conflicts(facts: &Facts) -> Vec<Fault> {
         let of = text(&workload["metadata"]["namespace"]);
         let Some(namespace) = namespaces
             .get(of)
-            .filter(|_| of != facts.system && of != "kube-system")
+            .filter(|_| !excluded(&facts.system).contains(&of))
         else {
             continue;
         };

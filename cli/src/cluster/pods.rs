@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use weft_inject::names::{INJECTED, PROXY_CONTAINER, PROXY_VERSION, STATUS};
+use weft_inject::names::{INJECTED, PROXY_CONTAINER, PROXY_VERSION, STATUS, excluded};
 use weft_inject::{InjectSettings, Namespace, Outcome, inject};
 
 /// What a pod is to the mesh.
@@ -46,7 +46,7 @@ impl Standing {
                 .iter()
                 .any(|end| pod["status"]["phase"] == *end);
             let of = &pod["metadata"]["namespace"];
-            !ended && *of != system && *of != "kube-system"
+            !ended && !excluded(system).iter().any(|one| of == one)
         });
         living
             .map(|pod| {

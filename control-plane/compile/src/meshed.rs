@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
+use weft_model::membership::{self, Asked};
 use weft_model::{FieldPath, Kind, Object, ObjectKey, Pod, ROOT_NAMESPACE, Reason, Spec};
 
 use crate::findings::Findings;
 use crate::index::Index;
 
-/// Namespaces whose pods are shown to no webhook.
-const EXCLUDED: [&str; 2] = ["kube-system", ROOT_NAMESPACE];
 /// So many pods are named.
 const NAMED: usize = 3;
 
@@ -20,12 +19,13 @@ pub(crate) fn is_without_sidecar(pod: &Pod) -> bool {
 
 /// Says so of a pod that should have one.
 pub(crate) fn check(index: &Index, object: &Object, pod: &Pod, findings: &mut Findings) {
-    if !is_without_sidecar(pod) || !should_have_one(index, &object.key, pod) {
+    if !is_without_sidecar(pod) {
         return;
     }
-    let asked = match pod.asks_for_mesh {
-        Some(true) => "it asks for one",
-        _ => "its namespace is in the mesh",
+    let asked = match asked(index, &object.key, pod) {
+        Asked::ByPod => "it asks for one",
+        Asked::ByNamespace => "its namespace is in the mesh",
+        Asked::OptedOut | Asked::ByNobody => return,
     };
     findings.warning(
         object,
@@ -46,7 +46,7 @@ pub(crate) fn unenforced(
         .iter()
         .filter(|(_, pod)| is_without_sidecar(pod))
         // One for the whole mesh is not about what nobody put into it.
-        .filter(|(object, pod)| !everywhere || should_have_one(index, &object.key, pod))
+        .filter(|(object, pod)| !everywhere || asked(index, &object.key, pod).is_asked())
         .map(|(object, _)| match everywhere {
             true => format!("{}/{}", object.key.namespace, object.key.name),
             false => object.key.name.to_string(),
@@ -68,14 +68,14 @@ pub(crate) fn unenforced(
     ))
 }
 
-fn should_have_one(index: &Index, pod_key: &ObjectKey, pod: &Pod) -> bool {
-    let namespace = &*pod_key.namespace;
-    if EXCLUDED.contains(&namespace) {
-        return false;
+/// Who asks for the pod's sidecar, where any webhook is shown it.
+fn asked(index: &Index, pod_key: &ObjectKey, pod: &Pod) -> Asked {
+    let name = &*pod_key.namespace;
+    if membership::excluded(ROOT_NAMESPACE).contains(&name) {
+        return Asked::ByNobody;
     }
-    pod.asks_for_mesh.unwrap_or_else(|| {
-        let key = ObjectKey::new(Kind::Namespace, "", namespace);
-        let object = index.world().object(&key);
-        matches!(object.map(|object| &object.spec), Some(Spec::Namespace(namespace)) if namespace.is_in_mesh())
-    })
+    let key = ObjectKey::new(Kind::Namespace, "", name);
+    let object = index.world().object(&key);
+    let in_mesh = matches!(object.map(|object| &object.spec), Some(Spec::Namespace(namespace)) if namespace.is_in_mesh());
+    Asked::of(pod.asks_for_mesh, in_mesh)
 }

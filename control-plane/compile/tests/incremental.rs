@@ -9,6 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::Value;
 use weft_compile::{Compiler, Delta, ResourceKey, Settings, Snapshot, compile};
+use weft_model::membership::{ENABLED, INJECT};
 use weft_model::*;
 
 const NAMESPACES: [&str; 3] = ["shop", "office", "weft-system"];
@@ -197,7 +198,7 @@ impl Dice<'_> {
             })),
             11 => Spec::Namespace(Namespace {
                 labels: match self.coin() {
-                    true => Labels::from([(INJECT.into(), "enabled".into())]),
+                    true => Labels::from([(INJECT.into(), ENABLED.into())]),
                     false => Labels::new(),
                 },
                 ..Namespace::default()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use weft_model::membership::{Asked, MIRROR, asked_by_namespace, asked_by_pod};
 
 use crate::Refusal;
 use crate::names::{self, DISABLED, ENABLED, INJECT, PROXY_PORTS, PROXY_UID};
@@ -32,31 +33,25 @@ pub(crate) enum Decision {
     No { reason: String, warn: bool },
 }
 
-/// Who decided.
-#[derive(Clone, Copy, PartialEq)]
-enum AskedBy {
-    Pod,
-    Namespace,
-}
-
 pub(crate) fn decide(pod: &Pod, namespace: &Namespace) -> Result<Decision, Refusal> {
     let no = |reason: &str| Decision::No {
         reason: reason.to_owned(),
         warn: false,
     };
-    let asked_by = match asked_on_pod(pod)? {
-        Some(false) => return Ok(no("the pod opted out")),
-        Some(true) => AskedBy::Pod,
-        None if namespace.labels.get(INJECT).is_some_and(|v| v == ENABLED) => AskedBy::Namespace,
-        None => return Ok(no("neither the pod nor its namespace asked for a proxy")),
-    };
-    if pod.annotation("kubernetes.io/config.mirror").is_some() {
+    let of_namespace = namespace.labels.get(INJECT).map(String::as_str);
+    let asked = asked(pod.label(INJECT), pod.annotation(INJECT), of_namespace)?;
+    match asked {
+        Asked::ByPod | Asked::ByNamespace => {}
+        Asked::OptedOut => return Ok(no("the pod opted out")),
+        Asked::ByNobody => return Ok(no("neither the pod nor its namespace asked for a proxy")),
+    }
+    if pod.annotation(MIRROR).is_some() {
         return Ok(no("the kubelet runs it from a file of its node"));
     }
     if let Err(impossible) = can_have_a_proxy(pod) {
-        return match asked_by {
-            AskedBy::Pod => Err(impossible),
-            AskedBy::Namespace => Ok(Decision::No {
+        return match asked {
+            Asked::ByPod => Err(impossible),
+            _ => Ok(Decision::No {
                 reason: impossible.to_string(),
                 warn: true,
             }),
@@ -73,19 +68,23 @@ pub(crate) fn decide(pod: &Pod, namespace: &Namespace) -> Result<Decision, Refus
     Ok(Decision::Yes)
 }
 
-/// What the pod itself says; the label is what the API server selects by, so it comes first.
-fn asked_on_pod(pod: &Pod) -> Result<Option<bool>, Refusal> {
-    let label = pod.label(INJECT).map(|value| ("labels", value));
-    let annotation = pod.annotation(INJECT).map(|value| ("annotations", value));
-    match label.or(annotation) {
-        None => Ok(None),
-        Some((_, ENABLED)) => Ok(Some(true)),
-        Some((_, DISABLED)) => Ok(Some(false)),
-        Some((map, other)) => Err(Refusal::new(
-            format!("metadata.{map}[\"{INJECT}\"]"),
-            format!("{other:?} is neither {ENABLED} nor {DISABLED}"),
-        )),
-    }
+/// Who asks for a pod's proxy, by the values of [`INJECT`] in its labels, in its annotations and in its
+/// namespace's labels.
+///
+/// # Errors
+/// The pod's is neither [`ENABLED`] nor [`DISABLED`].
+pub fn asked(
+    label: Option<&str>,
+    annotation: Option<&str>,
+    of_namespace: Option<&str>,
+) -> Result<Asked, Refusal> {
+    let by_pod = asked_by_pod(label, annotation).map_err(|unknown| {
+        Refusal::new(
+            format!("metadata.{}[\"{INJECT}\"]", unknown.map),
+            format!("{:?} is neither {ENABLED} nor {DISABLED}", unknown.value),
+        )
+    })?;
+    Ok(Asked::of(by_pod, asked_by_namespace(of_namespace)))
 }
 
 /// Pods that other namespaces' tools put everywhere (agents of the node) are of these kinds: a

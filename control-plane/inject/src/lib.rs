@@ -7,7 +7,7 @@
 //! and [`InjectSettings`] → [`Outcome`]: the pod with its proxy and the JSON patch that leads there,
 //! why it gets none, or a [`Refusal`] that names the field. [`uninject`] is the way back.
 //!
-//! - `decision`: who asked for a proxy, and what cannot have one.
+//! - `decision`: whether the model's rule asks for a proxy, and what cannot have one.
 //! - `overrides`: annotations → [`Overrides`].
 //! - `sidecar`: the two containers and their volumes.
 //! - [`probes`]: what the kubelet asks, asked by the proxy instead.
@@ -29,10 +29,11 @@ pub mod workload;
 
 use serde_json::Value;
 
-pub use decision::Namespace;
+pub use decision::{Namespace, asked};
 pub use overrides::{Overrides, is_quantity};
 pub use remove::uninject;
 pub use settings::{InjectSettings, Resources};
+pub use weft_model::membership::Asked;
 
 use crate::decision::Decision;
 use crate::pod::Pod;

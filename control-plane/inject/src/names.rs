@@ -1,16 +1,8 @@
 //! Names that an injected pod carries, and annotations that people write.
 
-/// Label of a namespace, label (or annotation) of a pod: `enabled` or `disabled`.
-pub const INJECT: &str = "mesh.weft.dev/inject";
-/// Value of [`INJECT`] that asks for a proxy.
-pub const ENABLED: &str = "enabled";
-/// Value of [`INJECT`] that keeps one out.
-pub const DISABLED: &str = "disabled";
+/// What puts a pod into the mesh, and what says that it is in.
+pub use weft_model::membership::{DISABLED, ENABLED, INJECT, INJECTED, STATUS, excluded};
 
-/// Annotation of a pod that has its proxy; its value is [`INJECTED`].
-pub const STATUS: &str = "mesh.weft.dev/status";
-/// Value of [`STATUS`].
-pub const INJECTED: &str = "injected";
 /// Label of a pod that has its proxy: the version of the proxy.
 pub const PROXY_VERSION: &str = "mesh.weft.dev/proxy-version";
 /// Annotation: the containers that were given a `preStop` hook, so that it can be taken out again.

@@ -3,7 +3,7 @@
 //! Without a bundle: that is no part of a manifest, the control plane's leader writes it.
 
 use serde_json::{Value, json};
-use weft_inject::names::{DISABLED, ENABLED, INJECT};
+use weft_inject::names::{DISABLED, ENABLED, INJECT, excluded};
 
 use crate::{Values, labels, names};
 
@@ -30,7 +30,7 @@ fn webhook(values: &Values, matched: &str, namespaces: &Value, pods: &Value) -> 
     let excluded = json!({
         "key": NAMESPACE_NAME,
         "operator": "NotIn",
-        "values": ["kube-system", values.namespace],
+        "values": excluded(&values.namespace),
     });
     json!({
         "name": format!("{matched}.injector.mesh.weft.dev"),

@@ -8,6 +8,7 @@
 pub mod diagnostic;
 pub mod gateway;
 pub mod key;
+pub mod membership;
 pub mod mesh_config;
 pub mod object;
 pub mod policy;
@@ -37,8 +38,8 @@ pub use traffic::{
     TargetRef, TrafficPolicy, TrafficTimeouts,
 };
 pub use workload::{
-    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, NotFollowed,
-    Pod, Service, ServiceAccount, ServicePort, ServiceType, TargetPort, Transport,
+    ContainerPort, Endpoint, EndpointPort, EndpointSlice, Labels, Namespace, NotFollowed, Pod,
+    Service, ServiceAccount, ServicePort, ServiceType, TargetPort, Transport,
 };
 pub use world::{Change, World};
 

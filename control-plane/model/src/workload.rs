@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::membership::{self, INJECT};
+
 /// Labels or annotations.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
-
-/// Label of a namespace, label or annotation of a pod: `enabled` or `disabled`.
-pub const INJECT: &str = "mesh.weft.dev/inject";
 
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -25,9 +24,7 @@ impl Namespace {
     /// Its new pods get sidecars, unless they say otherwise themselves.
     #[must_use]
     pub fn is_in_mesh(&self) -> bool {
-        self.labels
-            .get(INJECT)
-            .is_some_and(|value| **value == *"enabled")
+        membership::asked_by_namespace(self.labels.get(INJECT).map(|value| &**value))
     }
 }
 
@@ -185,9 +182,9 @@ pub struct Pod {
     pub ready: bool,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
-    /// It runs a sidecar: annotation `mesh.weft.dev/status: injected`.
+    /// It runs a sidecar: annotation [`membership::STATUS`].
     pub meshed: bool,
-    /// What it says itself of having one: its label (before its annotation) `mesh.weft.dev/inject`.
+    /// What it says itself of having one ([`membership::asked_by_pod`]).
     pub asks_for_mesh: Option<bool>,
     /// The name of what made it, for records: its Deployment (that of the ReplicaSet that owns it
     /// without the template hash), StatefulSet, Job, …; the pod's own where nothing owns it.

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use weft_api::GENERATED_ANNOTATION;
+use weft_inject::names::{INJECTED, STATUS};
 
 use super::cluster::{PodState, State};
 use super::endpoints::{Endpoint, Resolved};
@@ -84,7 +85,7 @@ fn pod_object(pod: &PodState) -> Value {
     let mut annotations = template.annotations.clone();
     annotations.insert(GENERATED_ANNOTATION.to_owned(), "true".to_owned());
     if order.meshed {
-        annotations.insert("mesh.weft.dev/status".to_owned(), "injected".to_owned());
+        annotations.insert(STATUS.to_owned(), INJECTED.to_owned());
     }
     metadata["annotations"] = json!(annotations);
     if let Some(deleting) = pod.deleting {

@@ -13,14 +13,12 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use weft_api::kubernetes::{ConfigMap, Deployment, EndpointSlice, Pod, Service};
 use weft_api::{ApiObject, ObjectKey};
-use weft_inject::names::ENABLED;
+use weft_inject::Asked;
+use weft_inject::names::INJECT;
 use weft_source::Objects;
 
 pub use template::PodTemplate;
 use template::Refusal;
-
-/// Label of a namespace, or annotation of a pod, that puts pods into the mesh or keeps them out.
-pub use weft_inject::names::INJECT;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,19 +137,13 @@ impl Desired {
         desired
     }
 
-    /// Whether a pod of this namespace with these annotations gets a proxy.
+    /// Whether a pod of this namespace gets a proxy.
     pub fn meshed(&self, namespace: &str, template: &PodTemplate) -> bool {
-        let of_pod = template
-            .annotations
-            .get(INJECT)
-            .or_else(|| template.labels.get(INJECT));
-        let of_namespace = self
-            .namespaces
-            .get(namespace)
-            .and_then(|labels| labels.get(INJECT));
-        of_pod
-            .or(of_namespace)
-            .is_some_and(|value| value == ENABLED)
+        let of_namespace = self.namespaces.get(namespace);
+        let of_namespace = of_namespace.and_then(|labels| labels.get(INJECT));
+        template
+            .asked(of_namespace.map(String::as_str))
+            .is_ok_and(Asked::is_asked)
     }
 
     fn add_deployment(

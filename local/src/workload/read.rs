@@ -99,7 +99,7 @@ impl Reader<'_> {
         if containers.is_empty() {
             self.refuse("spec.containers", "a pod needs at least one");
         }
-        PodTemplate {
+        let template = PodTemplate {
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
             service_account: spec
@@ -114,7 +114,11 @@ impl Reader<'_> {
                 .unwrap_or(30),
             restart,
             hostname: spec.hostname,
+        };
+        if let Err(weft_inject::Refusal { field, reason }) = template.asked(None) {
+            self.refuse(field, reason);
         }
+        template
     }
 
     fn volumes(&mut self, volumes: Vec<Volume>) -> BTreeMap<String, BTreeMap<PathBuf, String>> {

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use weft_inject::names::INJECT;
+use weft_inject::{Asked, asked};
 
 use super::env::Value;
 use super::name_hash;
@@ -128,6 +130,13 @@ pub enum PreStop {
 }
 
 impl PodTemplate {
+    /// Who asks for a proxy in its pods, `of_namespace` being what their namespace's label says.
+    pub(super) fn asked(&self, of_namespace: Option<&str>) -> Result<Asked, weft_inject::Refusal> {
+        let label = self.labels.get(INJECT).map(String::as_str);
+        let annotation = self.annotations.get(INJECT).map(String::as_str);
+        asked(label, annotation, of_namespace)
+    }
+
     /// What `pod-template-hash` is for this template and so many restarts.
     pub fn hash(&self, restarts: u64) -> String {
         let content = serde_json::to_vec(&(self, restarts)).unwrap_or_default();

@@ -6,18 +6,15 @@ use std::sync::Arc;
 use weft_api::FieldPath;
 use weft_api::kubernetes as k8s;
 use weft_api::kubernetes::{IntOrString, ObjectMeta};
+use weft_model::membership::{INJECT, INJECTED, MIRROR, STATUS, asked_by_pod};
 use weft_model::{
-    ContainerPort, Endpoint, EndpointPort, EndpointSlice, INJECT, Labels, Namespace, NotFollowed,
-    Pod, Service, ServicePort, ServiceType, TargetPort, Transport,
+    ContainerPort, Endpoint, EndpointPort, EndpointSlice, Labels, Namespace, NotFollowed, Pod,
+    Service, ServicePort, ServiceType, TargetPort, Transport,
 };
 
 use super::{Faults, labels, port, spec_path, text};
 
 pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-/// Says that a pod runs a sidecar, with the value `injected`.
-pub(crate) const STATUS_ANNOTATION: &str = "mesh.weft.dev/status";
-/// The kubelet runs the pod from a file of its node.
-pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 pub(super) fn namespace(namespace: &k8s::Namespace) -> Namespace {
@@ -206,7 +203,7 @@ pub(super) fn pod(pod: &k8s::Pod, faults: &mut Faults) -> Pod {
             .filter(|condition| condition.type_ == "Ready")
             .any(|condition| condition.status == "True"),
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        meshed: annotation(&pod.metadata, STATUS_ANNOTATION) == Some("injected"),
+        meshed: annotation(&pod.metadata, STATUS) == Some(INJECTED),
         asks_for_mesh: asks_for_mesh(&pod.metadata),
         workload: workload_name(&pod.metadata),
         host_network: spec.host_network.unwrap_or(false),
@@ -217,14 +214,10 @@ pub(super) fn pod(pod: &k8s::Pod, faults: &mut Faults) -> Pod {
 /// Another value is refused where pods are made. A pod that the kubelet reads from a file is shown to
 /// no webhook.
 fn asks_for_mesh(metadata: &ObjectMeta) -> Option<bool> {
-    if annotation(metadata, MIRROR_ANNOTATION).is_some() {
+    if annotation(metadata, MIRROR).is_some() {
         return Some(false);
     }
-    match label(metadata, INJECT).or_else(|| annotation(metadata, INJECT))? {
-        "enabled" => Some(true),
-        "disabled" => Some(false),
-        _ => None,
-    }
+    asked_by_pod(label(metadata, INJECT), annotation(metadata, INJECT)).unwrap_or(None)
 }
 
 fn pod_ips(status: &k8s::PodStatus, faults: &mut Faults) -> Vec<IpAddr> {

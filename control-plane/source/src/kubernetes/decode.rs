@@ -11,13 +11,13 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::Value;
 use weft_api::kubernetes::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use weft_api::{ApiObject, Fault, Kind};
-use weft_model::{Diagnostic as Finding, INJECT, ObjectKey, Problem, Severity, Spec, Subject};
+use weft_model::membership::{INJECT, MIRROR, STATUS};
+use weft_model::{Diagnostic as Finding, ObjectKey, Problem, Severity, Spec, Subject};
 
 use super::projection::Fields::{All, Only};
 use super::projection::{Fields, Known, Projected};
 use super::resource::Resource;
 use crate::convert::convert;
-use crate::convert::workload::{MIRROR_ANNOTATION, STATUS_ANNOTATION};
 use crate::diagnostic::Diagnostic;
 use crate::locate::Locator;
 use crate::read::{problems, understand};
@@ -119,11 +119,7 @@ const POD: Known = &[
             ("labels", All),
             (
                 "annotations",
-                Only(&[
-                    (STATUS_ANNOTATION, All),
-                    (MIRROR_ANNOTATION, All),
-                    (INJECT, All),
-                ]),
+                Only(&[(STATUS, All), (MIRROR, All), (INJECT, All)]),
             ),
             (
                 "ownerReferences",

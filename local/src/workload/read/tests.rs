@@ -1,6 +1,8 @@
 //! What is run of a pod's specification, and what is refused.
 
 use serde_json::{Value as Json, json};
+use weft_inject::Asked;
+use weft_inject::names::INJECT;
 
 use super::*;
 use crate::pod::probe::Action;
@@ -15,6 +17,20 @@ fn parse(spec: Json) -> Result<PodTemplate, Vec<String>> {
     let spec = serde_json::from_value(spec).unwrap();
     let result = PodTemplate::parse("shop", ObjectMeta::default(), spec, &maps);
     result.map_err(|all| all.into_iter().map(|one| one.field).collect())
+}
+
+#[test]
+fn a_word_on_the_mesh_that_means_nothing_is_refused_as_in_a_cluster() {
+    let parse = |labels: Json, annotations: Json| {
+        let meta = serde_json::from_value(json!({"labels": labels, "annotations": annotations}));
+        let spec = serde_json::from_value(container(json!({}))).unwrap();
+        PodTemplate::parse("shop", meta.unwrap(), spec, &BTreeMap::new())
+    };
+    let refused = parse(json!({INJECT: "true"}), json!({})).unwrap_err();
+    assert_eq!(refused[0].field, format!("metadata.labels[\"{INJECT}\"]"));
+    // The label comes first.
+    let template = parse(json!({INJECT: "enabled"}), json!({INJECT: "disabled"}));
+    assert_eq!(template.unwrap().asked(None), Ok(Asked::ByPod));
 }
 
 fn container(fields: Json) -> Json {
