@@ -35,18 +35,40 @@ pub(crate) fn check(index: &Index, object: &Object, pod: &Pod, findings: &mut Fi
     );
 }
 
-/// Which of the pods that a policy chooses run without a sidecar, as a message.
-pub(crate) fn unenforced(
+/// Says of a policy, AuthorizationPolicy or PeerAuthentication, that it chooses no pod, or which of those
+/// that it chooses (by the field `by`) have no sidecar to enforce it.
+pub(crate) fn check_chosen(
+    index: &Index,
+    policy: &Object,
+    by: FieldPath,
+    chosen: &[(&Arc<Object>, &Pod)],
+    findings: &mut Findings,
+) {
+    if index.has_no_pods() {
+        return;
+    }
+    if chosen.is_empty() {
+        let message = "chooses no pod, so it has no effect yet";
+        findings.warning(policy, by, Reason::NoWorkloads, message);
+    } else if let Some(message) = unenforced(index, &policy.key, chosen) {
+        findings.warning(policy, by, Reason::NotMeshed, message);
+    }
+}
+
+fn unenforced(
     index: &Index,
     policy: &ObjectKey,
     chosen: &[(&Arc<Object>, &Pod)],
 ) -> Option<String> {
     let everywhere = *policy.namespace == *ROOT_NAMESPACE;
+    let nowhere = !chosen.iter().any(|(_, pod)| pod.meshed);
+    let is_unenforced = |object: &Object, pod: &Pod| {
+        // One for the whole mesh is not about what nobody put into it.
+        is_without_sidecar(pod) && (!everywhere || asked(index, &object.key, pod).is_asked())
+    };
     let mut names: Vec<_> = chosen
         .iter()
-        .filter(|(_, pod)| is_without_sidecar(pod))
-        // One for the whole mesh is not about what nobody put into it.
-        .filter(|(object, pod)| !everywhere || asked(index, &object.key, pod).is_asked())
+        .filter(|(object, pod)| nowhere || is_unenforced(object, pod))
         .map(|(object, _)| match everywhere {
             true => format!("{}/{}", object.key.namespace, object.key.name),
             false => object.key.name.to_string(),

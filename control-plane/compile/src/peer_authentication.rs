@@ -12,7 +12,7 @@ use weft_model::{
 use crate::findings::Findings;
 use crate::index::Index;
 use crate::meshed;
-use crate::targets::selects;
+use crate::targets::{pods_in_scope, selects};
 
 /// What a pod takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,20 +114,10 @@ pub(crate) fn check(index: &Index, namespace: &str) -> Findings {
                 format!("PeerAuthentication {} is older and holds for {pod}; change or remove one of the two", other.key.name),
             );
         }
-        let chosen: Vec<_> = pods(index, namespace)
+        let chosen: Vec<_> = pods_in_scope(index, namespace)
             .filter(|(_, pod)| selects(&policy.selector, &pod.labels))
             .collect();
-        if let Some(message) = meshed::unenforced(index, &object.key, &chosen) {
-            findings.warning(object, scope(policy), Reason::NotMeshed, message);
-        }
-        if chosen.is_empty() && !index.has_no_pods() {
-            findings.warning(
-                object,
-                scope(policy),
-                Reason::NoWorkloads,
-                "chooses no pod, so it has no effect yet",
-            );
-        }
+        meshed::check_chosen(index, object, scope(policy), &chosen, &mut findings);
     }
     findings
 }
@@ -140,17 +130,6 @@ fn scope(policy: &PeerAuthentication) -> FieldPath {
     }
 }
 
-fn pods<'a>(
-    index: &'a Index,
-    namespace: &'a str,
-) -> Box<dyn Iterator<Item = (&'a Arc<Object>, &'a Pod)> + 'a> {
-    if namespace == ROOT_NAMESPACE {
-        Box::new(index.pods())
-    } else {
-        Box::new(index.pods_in(namespace))
-    }
-}
-
 /// What two policies of one namespace both claim, for a message.
 fn common_pod(
     index: &Index,
@@ -160,7 +139,7 @@ fn common_pod(
 ) -> Option<String> {
     match (one.selector.is_empty(), other.selector.is_empty()) {
         (true, true) => Some("the same pods".into()),
-        (false, false) => pods(index, namespace)
+        (false, false) => pods_in_scope(index, namespace)
             .find(|(_, pod)| {
                 selects(&one.selector, &pod.labels) && selects(&other.selector, &pod.labels)
             })

@@ -1,6 +1,7 @@
 //! Which pods a service or a policy means.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weft_model::{
     Labels, Object, ObjectKey, Pod, PolicyTargets, ROOT_NAMESPACE, Service, Spec, TargetPort,
@@ -174,6 +175,18 @@ pub(crate) fn readable<'a>(policy: &Object, targets: &'a PolicyTargets) -> &'a P
         &PolicyTargets::Everything
     } else {
         targets
+    }
+}
+
+/// The pods that policies of a namespace can mean: all of the mesh for the root namespace.
+pub(crate) fn pods_in_scope<'a>(
+    index: &'a Index,
+    namespace: &'a str,
+) -> Box<dyn Iterator<Item = (&'a Arc<Object>, &'a Pod)> + 'a> {
+    if namespace == ROOT_NAMESPACE {
+        Box::new(index.pods())
+    } else {
+        Box::new(index.pods_in(namespace))
     }
 }
 

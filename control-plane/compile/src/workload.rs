@@ -20,7 +20,7 @@ use crate::resource::{
 };
 use crate::sharded::Sharded;
 use crate::snapshot::{Name, ServiceViews};
-use crate::targets::{Hold, hold, ports_on_pod, services_of};
+use crate::targets::{Hold, hold, pods_in_scope, ports_on_pod, services_of};
 
 /// What a pod's compilation rests on besides the world.
 pub(crate) struct Context<'a> {
@@ -208,32 +208,15 @@ pub(crate) fn check_targets(
             check_reference(index, object, target, nth, findings);
         }
     }
-    if index.has_no_pods() {
-        return;
-    }
-    let root = *object.key.namespace == *ROOT_NAMESPACE;
-    let pods: Box<dyn Iterator<Item = (&Arc<Object>, &Pod)>> = if root {
-        Box::new(index.pods())
-    } else {
-        Box::new(index.pods_in(&object.key.namespace))
-    };
-    let chosen: Vec<_> = pods
+    let chosen: Vec<_> = pods_in_scope(index, &object.key.namespace)
         .filter(|(pod_object, pod)| hold(index, object, targets, pod_object, pod).is_some())
         .collect();
-    let field: FieldPath = match targets {
+    let by = match targets {
         Everything => "spec".into(),
         Selector(_) => "spec.selector".into(),
         References(_) => "spec.targetRefs".into(),
     };
-    if chosen.is_empty() {
-        let message = "chooses no pod, so it has no effect yet";
-        findings.warning(object, field, Reason::NoWorkloads, message);
-    } else if !chosen.iter().any(|(_, pod)| pod.meshed) {
-        let message = "chooses only pods without a sidecar, so nothing enforces it";
-        findings.warning(object, field, Reason::NoWorkloads, message);
-    } else if let Some(message) = meshed::unenforced(index, &object.key, &chosen) {
-        findings.warning(object, field, Reason::NotMeshed, message);
-    }
+    meshed::check_chosen(index, object, by, &chosen, findings);
 }
 
 fn check_reference(
