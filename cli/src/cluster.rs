@@ -21,7 +21,7 @@ use crate::admin::{Admin, query_value};
 pub(crate) use objects::{is_kept_by_kubectl, path_of, resource_of};
 #[cfg(test)]
 pub(crate) use pods::Unmeshed;
-pub(crate) use pods::{Standing, namespace_settings, pod_name};
+pub(crate) use pods::{Meshed, Standing, meshed, namespace_settings, pod_name};
 pub(crate) use replicas::{Replica, ask_all, is_ready};
 
 /// Which cluster is meant.

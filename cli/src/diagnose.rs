@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weft_inject::names::{INIT_CONTAINER, METRICS_PORT, PROXY_CONTAINER};
 
 use crate::check::report;
-use crate::cluster::{Cluster, ClusterFlags, Standing};
+use crate::cluster::{Cluster, ClusterFlags, Standing, meshed};
 use crate::output::print;
 use crate::proxy::{ADMIN_PORT, ask_cluster};
 use bundle::Bundle;
@@ -127,10 +127,8 @@ impl Arguments {
         bundle.json("check.json", report(&cluster).await)?;
         bundle.json("proxy-status.json", ask_cluster(&cluster).await)?;
         control_plane(&cluster, &mut bundle).await?;
-        let meshed = standings
-            .iter()
-            .filter(|(_, (_, standing))| matches!(standing, Standing::Meshed { .. }));
-        let names: Vec<&str> = meshed.map(|(name, _)| name.as_str()).collect();
+        let meshed = meshed(&pods, &cluster.system).into_iter();
+        let names: Vec<String> = meshed.map(|one| one.name).collect();
         proxies(&cluster, &names, &mut bundle).await?;
         let files = bundle.finish()?;
         print(&format!(
@@ -171,7 +169,7 @@ async fn control_plane(cluster: &Cluster, bundle: &mut Bundle) -> Result<()> {
     Ok(())
 }
 
-async fn proxies(cluster: &Cluster, pods: &[&str], bundle: &mut Bundle) -> Result<()> {
+async fn proxies(cluster: &Cluster, pods: &[String], bundle: &mut Bundle) -> Result<()> {
     let asked = pods.iter().map(|pod| async move {
         let (namespace, name) = pod.split_once('/').unwrap_or_default();
         let config = cluster

@@ -9,7 +9,7 @@ use anyhow::Result;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Standing};
+use crate::cluster::{Cluster, Meshed, meshed};
 use crate::mesh::{self, Place};
 use crate::metrics::{Edge, Mesh, Page, Traffic};
 use crate::output::{Format, print, print_json};
@@ -98,12 +98,8 @@ async fn pages(run_dir: &RunDir) -> Result<Vec<Page>> {
 /// The same through the API server, a few pods at a time.
 async fn cluster_pages(cluster: &Cluster) -> Result<Vec<Page>> {
     let pods = cluster.list("/api/v1/pods").await?;
-    let namespaces = cluster.list("/api/v1/namespaces").await?;
-    let standings = Standing::of_all(&pods, &namespaces, &cluster.system);
-    let meshed = standings
-        .into_iter()
-        .filter(|(_, (_, standing))| matches!(standing, Standing::Meshed { .. }));
-    let pages = meshed.map(|(name, (pod, _))| async move {
+    let meshed = meshed(&pods, &cluster.system).into_iter();
+    let pages = meshed.map(|Meshed { name, pod, .. }| async move {
         let (namespace, pod_name) = name.split_once('/')?;
         let admin = cluster.admin(namespace, pod_name, METRICS_PORT);
         let text = admin.get_text("/metrics").await.ok()?;

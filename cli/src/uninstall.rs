@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use weft_install::{Values, objects};
 
-use crate::cluster::{Cluster, ClusterFlags, Standing, path_of};
+use crate::cluster::{Cluster, ClusterFlags, meshed, path_of};
 use crate::installed::{self, named};
 use crate::output::{counted, print};
 
@@ -111,12 +111,8 @@ impl Arguments {
 
 async fn no_proxy_is_left(cluster: &Cluster) -> Result<()> {
     let pods = cluster.list("/api/v1/pods").await?;
-    let namespaces = cluster.list("/api/v1/namespaces").await?;
-    let standings = Standing::of_all(&pods, &namespaces, &cluster.system);
-    let meshed = standings
-        .into_iter()
-        .filter(|(_, (_, standing))| matches!(standing, Standing::Meshed { .. }));
-    let meshed: Vec<String> = meshed.map(|(name, _)| name).collect();
+    let meshed = meshed(&pods, &cluster.system).into_iter();
+    let meshed: Vec<String> = meshed.map(|one| one.name).collect();
     if meshed.is_empty() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use weft_install::names::CONTROL_PLANE;
 use weft_install::{Values, objects};
 
-use crate::cluster::{Cluster, ClusterFlags, Standing, is_kept_by_kubectl, path_of};
+use crate::cluster::{Cluster, ClusterFlags, is_kept_by_kubectl, meshed, path_of};
 use crate::install::Chosen;
 use crate::installed::{self, named};
 use crate::output::{counted, print};
@@ -144,12 +144,9 @@ fn is_rolled_out(deployment: &Value, replicas: u32) -> bool {
 /// How many pods have a proxy of each version.
 async fn proxies(cluster: &Cluster) -> Result<BTreeMap<String, usize>> {
     let pods = cluster.list("/api/v1/pods").await?;
-    let namespaces = cluster.list("/api/v1/namespaces").await?;
     let mut counts = BTreeMap::new();
-    for (_, standing) in Standing::of_all(&pods, &namespaces, &cluster.system).into_values() {
-        if let Standing::Meshed { version } = standing {
-            *counts.entry(version).or_default() += 1;
-        }
+    for one in meshed(&pods, &cluster.system) {
+        *counts.entry(one.version.to_owned()).or_default() += 1;
     }
     Ok(counts)
 }

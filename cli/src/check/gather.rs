@@ -14,7 +14,7 @@ use weft_install::names::{CONTROL_PLANE, INJECTOR};
 use super::access;
 use super::catalogue::Stage;
 use super::facts::{Clock, Facts, ReplicaFacts, Root, list, text};
-use crate::cluster::{Cluster, Standing};
+use crate::cluster::{Cluster, meshed};
 use crate::proxy::{ADMIN_PORT, ask_cluster};
 
 /// How many things are asked at a time.
@@ -293,11 +293,9 @@ async fn trial(cluster: &Cluster, facts: &mut Facts) -> Option<Result<Value, Str
 }
 
 async fn proxies(cluster: &Cluster, clock: &ServerClock, facts: &mut Facts) {
-    let standings = Standing::of_all(&facts.pods, &facts.namespaces, &facts.system);
-    let meshed = standings.into_iter().filter(|(_, (pod, standing))| {
-        matches!(standing, Standing::Meshed { .. }) && pod["status"]["phase"] == "Running"
-    });
-    let names: Vec<String> = meshed.map(|(name, _)| name).collect();
+    let meshed = meshed(&facts.pods, &facts.system).into_iter();
+    let running = meshed.filter(|one| one.pod["status"]["phase"] == "Running");
+    let names: Vec<String> = running.map(|one| one.name).collect();
     let answers = names.iter().map(|pod| async move {
         let (namespace, name) = pod.split_once('/').unwrap_or_default();
         let answer = cluster

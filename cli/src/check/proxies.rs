@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::catalogue::Fault;
 use super::facts::{Facts, list, text};
-use crate::cluster::Standing;
+use crate::cluster::{Meshed, meshed};
 use crate::duration;
 use crate::proxy::refusal;
 use crate::version::{Distance, Version};
@@ -18,10 +18,7 @@ pub(crate) fn version(facts: &Facts) -> Vec<Fault> {
         return Vec::new();
     }
     let mut faults = Vec::new();
-    for (name, (pod, standing)) in Standing::of_all(&facts.pods, &facts.namespaces, &facts.system) {
-        let Standing::Meshed { version } = standing else {
-            continue;
-        };
+    for Meshed { name, pod, version } in meshed(&facts.pods, &facts.system) {
         if version == control_plane {
             continue;
         }
@@ -31,7 +28,7 @@ pub(crate) fn version(facts: &Facts) -> Vec<Fault> {
             "make the pod anew, and it gets this version's: {}",
             super::workloads::restart(pod)
         );
-        let distance = Version::parse(&version)
+        let distance = Version::parse(version)
             .zip(Version::parse(control_plane))
             .map(|(proxy, own)| own.distance(&proxy));
         faults.push(match distance {

@@ -41,14 +41,7 @@ impl Standing {
             .filter_map(|one| Some((one["metadata"]["name"].as_str()?, namespace_settings(one))))
             .collect();
         let nothing = Namespace::default();
-        let living = pods.iter().filter(|pod| {
-            let ended = ["Succeeded", "Failed"]
-                .iter()
-                .any(|end| pod["status"]["phase"] == *end);
-            let of = &pod["metadata"]["namespace"];
-            !ended && !excluded(system).iter().any(|one| of == one)
-        });
-        living
+        living(pods, system)
             .map(|pod| {
                 let of = pod["metadata"]["namespace"].as_str().unwrap_or_default();
                 let standing = Self::of(pod, settings.get(of).unwrap_or(&nothing));
@@ -58,18 +51,9 @@ impl Standing {
     }
 
     fn of(pod: &Value, namespace: &Namespace) -> Self {
-        let metadata = &pod["metadata"];
-        let containers = pod["spec"]["initContainers"]
-            .as_array()
-            .into_iter()
-            .flatten();
-        let has_proxy = containers
-            .into_iter()
-            .any(|one| one["name"] == PROXY_CONTAINER);
-        if has_proxy && metadata["annotations"][STATUS] == INJECTED {
-            let version = metadata["labels"][PROXY_VERSION].as_str();
+        if let Some(version) = proxy_version(pod) {
             return Self::Meshed {
-                version: version.unwrap_or("unknown").to_owned(),
+                version: version.to_owned(),
             };
         }
         let unmeshed = |reason: String, would_be| Self::Unmeshed(Unmeshed { reason, would_be });
@@ -83,6 +67,53 @@ impl Standing {
             Outcome::Refused(refusal) => unmeshed(refusal.to_string(), false),
         }
     }
+}
+
+/// A pod that has a proxy.
+pub(crate) struct Meshed<'a> {
+    /// `namespace/name`
+    pub name: String,
+    pub pod: &'a Value,
+    /// The proxy's.
+    pub version: &'a str,
+}
+
+/// Every pod that has a proxy and has not ended, in the order of their names.
+pub(crate) fn meshed<'a>(pods: &'a [Value], system: &str) -> Vec<Meshed<'a>> {
+    let meshed = living(pods, system).filter_map(|pod| {
+        Some(Meshed {
+            name: pod_name(pod),
+            pod,
+            version: proxy_version(pod)?,
+        })
+    });
+    let mut meshed: Vec<_> = meshed.collect();
+    meshed.sort_by(|a, b| a.name.cmp(&b.name));
+    meshed
+}
+
+/// The pods that have not ended; none of `system` and kube-system.
+fn living<'a>(pods: &'a [Value], system: &str) -> impl Iterator<Item = &'a Value> {
+    pods.iter().filter(move |pod| {
+        let phase = &pod["status"]["phase"];
+        let namespace = &pod["metadata"]["namespace"];
+        let ended = phase == "Succeeded" || phase == "Failed";
+        !ended && !excluded(system).iter().any(|one| namespace == one)
+    })
+}
+
+/// The version of the pod's proxy, if it has one.
+fn proxy_version(pod: &Value) -> Option<&str> {
+    let containers = pod["spec"]["initContainers"].as_array();
+    let mut containers = containers.into_iter().flatten();
+    let metadata = &pod["metadata"];
+    let has_proxy = containers.any(|one| one["name"] == PROXY_CONTAINER)
+        && metadata["annotations"][STATUS] == INJECTED;
+    has_proxy.then(|| {
+        metadata["labels"][PROXY_VERSION]
+            .as_str()
+            .unwrap_or("unknown")
+    })
 }
 
 /// `namespace/name`
@@ -155,6 +186,10 @@ mod tests {
                 version: "0.1.0".into()
             }
         );
+        let [only] = &super::meshed(&pods, "weft-system")[..] else {
+            panic!("one has a proxy");
+        };
+        assert_eq!((&*only.name, only.version), ("shop/meshed", "0.1.0"));
         assert_eq!(*standing("shop/opted-out"), Standing::Outside);
         assert_eq!(*standing("bank/one"), Standing::Outside);
         let unmeshed = |name| match standing(name) {
