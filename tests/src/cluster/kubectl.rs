@@ -3,15 +3,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use weft_local::Output;
 
+use super::child;
 use crate::fixture::LIMIT;
 
 /// The pace at which facts are asked for.
@@ -104,24 +103,7 @@ impl Kubectl {
 
     /// Runs it with this input, whatever it answers.
     pub async fn run(&self, args: &[&str], input: &str) -> anyhow::Result<Output> {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("running {}", self.program.display()))?;
-        let mut stdin = child.stdin.take().context("no standard input")?;
-        let output = tokio::join!(child.wait_with_output(), async move {
-            // Not every command reads its input to the end.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        });
-        let output = output.0?;
-        Ok(Output {
-            code: output.status.code().unwrap_or(128),
-            stdout: output.stdout,
-            stderr: output.stderr,
-        })
+        child::output(self.command(args), input).await
     }
 
     /// What it prints; an error if it fails.

@@ -10,10 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 use weft_local::Output;
 
-use super::{Fact, folder, until};
+use super::{Fact, child, folder, until};
 use crate::artifacts::artifacts;
 use crate::fixture::bin_dir;
 
@@ -183,24 +182,9 @@ impl CutOff<'_> {
 /// Runs a program of this machine, which sees this process's network.
 async fn in_network(process: Pid, argv: &[&str], input: &str) -> anyhow::Result<Output> {
     let network = format!("--net=/proc/{}/ns/net", process.as_raw_nonzero());
-    let mut child = tokio::process::Command::new("nsenter")
-        .arg(network)
-        .args(argv)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("running nsenter")?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    stdin.write_all(input.as_bytes()).await?;
-    drop(stdin);
-    let output = child.wait_with_output().await?;
-    Ok(Output {
-        code: output.status.code().unwrap_or(128),
-        stdout: output.stdout,
-        stderr: output.stderr,
-    })
+    let mut nsenter = tokio::process::Command::new("nsenter");
+    nsenter.arg(network).args(argv);
+    child::output(nsenter, input).await
 }
 
 fn written(script: &mut Command) -> anyhow::Result<()> {

@@ -1,16 +1,13 @@
 //! Weft in the cluster, installed as people do it, once per suite and for the tests that ask for it.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use anyhow::Context;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 use weft_local::Output;
 
-use super::{Fact, Kubectl, gateway_api, is_own, until};
+use super::{Fact, Kubectl, child, gateway_api, is_own, until};
 use crate::fixture::program;
 
 /// Where the control plane is.
@@ -151,22 +148,7 @@ pub async fn weft(args: &[&str], input: &str) -> anyhow::Result<String> {
 
 /// `weft`, whatever it answers.
 pub async fn run_weft(args: &[&str], input: &str) -> anyhow::Result<Output> {
-    let mut child = Command::new(program("weft")?)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    let output = tokio::join!(child.wait_with_output(), async move {
-        // Not every command reads its input to the end.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    });
-    let output = output.0?;
-    Ok(Output {
-        code: output.status.code().unwrap_or(128),
-        stdout: output.stdout,
-        stderr: output.stderr,
-    })
+    let mut command = Command::new(program("weft")?);
+    command.args(args);
+    child::output(command, input).await
 }

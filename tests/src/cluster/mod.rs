@@ -4,6 +4,7 @@
 //! what takes a program of the cluster away needs the local one ([`Local`]).
 
 mod api_server;
+mod child;
 mod grants;
 mod kubectl;
 mod load;

@@ -5,7 +5,7 @@ use weft_tests::cluster::{Fact, Namespace, Trial, client, until};
 use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
-use crate::mesh::{answers, has_proxy, visitor};
+use crate::mesh::{answers, has_proxy, policy, visitor};
 use crate::platform::NGINX;
 
 /// The tests of this file.
@@ -32,18 +32,10 @@ spec:
   containers: [{name: other, image: 'nginx:1.27', ports: [{containerPort: 80}]}]
 ";
 
-fn policy(blocks: &str) -> String {
-    json!({
-        "apiVersion": "mesh.weft.dev/v1alpha1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": "office"},
-        "spec": {
-            "targetRefs": [{"kind": "Service", "name": "nginx"}],
-            "action": "DENY",
-            "rules": [{"from": [{"ipBlocks": [blocks]}]}],
-        },
-    })
-    .to_string()
+/// Keeps these addresses out of nginx.
+fn office(blocks: &str) -> String {
+    let from = json!([{"from": [{"ipBlocks": [blocks]}]}]);
+    policy("office", "DENY", &from)
 }
 
 /// Waits until the policy's `Accepted` has this status, and gives the condition.
@@ -76,7 +68,7 @@ async fn a_policy_that_does_not_compile_is_named_and_guards_its_target_alone(
         answers(&ns, "visitor", url, 200).await?;
     }
     // The schema takes it: it does not know how long an address is.
-    ns.apply(&policy("10.0.0.0/99")).await?;
+    ns.apply(&office("10.0.0.0/99")).await?;
     let told = accepted(&ns, "False").await?;
     let message = told["message"].as_str().unwrap_or_default();
     assert!(
@@ -88,10 +80,10 @@ async fn a_policy_that_does_not_compile_is_named_and_guards_its_target_alone(
     answers(&ns, "visitor", "http://other/", 200).await?;
 
     // Corrected it is in force, and spoilt again the last good version stays.
-    ns.apply(&policy("192.0.2.0/24")).await?;
+    ns.apply(&office("192.0.2.0/24")).await?;
     accepted(&ns, "True").await?;
     answers(&ns, "visitor", "http://nginx/", 200).await?;
-    ns.apply(&policy("192.0.2.0/99")).await?;
+    ns.apply(&office("192.0.2.0/99")).await?;
     accepted(&ns, "False").await?;
     answers(&ns, "visitor", "http://nginx/", 200).await?;
     Ok(())

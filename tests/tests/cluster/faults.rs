@@ -9,7 +9,7 @@ use weft_tests::cluster_test;
 use weft_tests::load::{LEAST_SOURCES, Load, Target};
 use weft_tests::runner::Test;
 
-use crate::mesh::{STRICT, answers, get, has_proxy, visitor};
+use crate::mesh::{STRICT, answers, get, has_proxy, policy, visitor};
 use crate::platform::NGINX;
 
 /// The tests of this file.
@@ -51,17 +51,8 @@ async fn without_a_webhook_no_pod_slips_into_the_mesh(trial: &Trial) -> anyhow::
 
 /// Refuses `visitor` at the pods of nginx.
 fn denial() -> String {
-    json!({
-        "apiVersion": "mesh.weft.dev/v1alpha1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": "no-visitors"},
-        "spec": {
-            "targetRefs": [{"kind": "Service", "name": "nginx"}],
-            "action": "DENY",
-            "rules": [{"from": [{"serviceAccounts": ["visitor"]}]}],
-        },
-    })
-    .to_string()
+    let from = json!([{"from": [{"serviceAccounts": ["visitor"]}]}]);
+    policy("no-visitors", "DENY", &from)
 }
 
 /// The pod that leads.

@@ -79,7 +79,8 @@ async fn access_logs(ns: &Namespace, pods: &[Value]) -> anyhow::Result<Vec<Value
     Ok(lines)
 }
 
-fn policy(name: &str, action: &str, rules: &Value) -> String {
+/// An AuthorizationPolicy for nginx.
+pub fn policy(name: &str, action: &str, rules: &Value) -> String {
     json!({
         "apiVersion": "mesh.weft.dev/v1alpha1",
         "kind": "AuthorizationPolicy",
@@ -275,7 +276,7 @@ async fn a_bundle_that_is_edited_comes_back(trial: &Trial) -> anyhow::Result<()>
 }
 
 /// A meshed pod whose application can see, and end, its proxy's process.
-const WEB: &str = "
+pub const WEB: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
