@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use weft_compile::Settings;
-use weft_model::Severity;
+use weft_compile::{Compiler, Settings};
+use weft_model::{Change, Severity};
 use weft_source::Diagnostic;
 
 use crate::Output;
@@ -81,11 +81,17 @@ impl Arguments {
     /// How many objects there are, and what reading and compiling find, by place.
     fn check(&self) -> (usize, Vec<Diagnostic>) {
         let loaded = weft_source::load(&self.paths);
-        let (_, findings) = weft_compile::compile(Settings::default(), &loaded.world);
+        let mut compiler = Compiler::new(Settings::default());
+        compiler.apply(loaded.world.objects().cloned().map(Change::Upsert));
+        let findings = compiler.diagnostics();
         let compiled = findings
             .iter()
             .map(|finding| loaded.locator.locate(finding));
-        let mut all: Vec<Diagnostic> = loaded.diagnostics.into_iter().chain(compiled).collect();
+        let read = loaded.diagnostics.into_iter().filter(|finding| {
+            let object = finding.subject.as_ref();
+            !object.is_some_and(|object| compiler.is_others(object))
+        });
+        let mut all: Vec<Diagnostic> = read.chain(compiled).collect();
         for diagnostic in &mut all {
             let missing =
                 diagnostic.reason.is_missing_reference() && diagnostic.severity == Severity::Error;

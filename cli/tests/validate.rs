@@ -46,6 +46,29 @@ kind: Gadget
 metadata: {name: a, namespace: shop}
 ";
 
+/// A route of another controller's Gateway, with a field and a kind of match that this mesh does not do.
+const OF_OTHERS: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: edge}
+spec: {controllerName: example.com/gateways}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: edge, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - matches: [{path: {type: RegularExpression, value: /v1/.*}}]
+    sessionPersistence: {sessionName: basket}
+    backendRefs: [{name: elsewhere, port: 80}]
+";
+
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -175,4 +198,17 @@ fn what_is_not_there_is_said_on_standard_error() {
     let (good, text) = Folder::with(&[]).validate(&[]);
     assert!(good);
     assert!(text.starts_with("no objects of the mesh here"), "{text}");
+}
+
+#[test]
+fn what_another_controllers_gateway_does_is_not_judged() {
+    let folder = Folder::with(&[("routes.yaml", OF_OTHERS)]);
+    let (good, said) = folder.validate(&["--strict"]);
+    assert!(good, "{said}");
+    // The same route of a Service is this mesh's.
+    let parent = "{group: \"\", kind: Service, name: web}";
+    let ours = OF_OTHERS.replace("[{name: edge}]", &format!("[{parent}]"));
+    let folder = Folder::with(&[("routes.yaml", &ours), ("service.yaml", SERVICE)]);
+    let (good, said) = folder.validate(&[]);
+    assert!(!good && said.contains("sessionPersistence"), "{said}");
 }
