@@ -7,7 +7,7 @@ use std::process::Output;
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::process::Command;
-use weft_tests::cluster::{Trial, weft};
+use weft_tests::cluster::{ApiServer, Kubectl, Trial, weft};
 use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(helm_makes_of_the_chart_what_weft_install_prints),
         cluster_test!(helm_refuses_values_that_cannot_be),
+        cluster_test!(helm_uninstalls_and_leaves_what_people_wrote),
         cluster_test!(kustomize_makes_of_the_base_what_weft_install_prints),
     ]
 }
@@ -26,6 +27,11 @@ fn project(path: &str) -> PathBuf {
 
 /// Helm, built if this machine has not got it yet.
 async fn helm(args: &[&str]) -> anyhow::Result<Output> {
+    helm_at(None, args).await
+}
+
+/// Helm, at the cluster of this file.
+async fn helm_at(kubeconfig: Option<&Path>, args: &[&str]) -> anyhow::Result<Output> {
     let built = Command::new(project("tests/scripts/cached-go"))
         .arg(project("tests/helm"))
         .output()
@@ -41,6 +47,7 @@ async fn helm(args: &[&str]) -> anyhow::Result<Output> {
         .args(args)
         .env_clear()
         .env("HOME", home.path())
+        .envs(kubeconfig.map(|path| ("KUBECONFIG", path)))
         .output();
     output.await.context("running helm")
 }
@@ -200,6 +207,69 @@ async fn helm_refuses_values_that_cannot_be(_: &Trial) -> anyhow::Result<()> {
         said.contains("additional properties 'replica' not allowed"),
         "{said}"
     );
+    Ok(())
+}
+
+/// What there is of the mesh, by kind and name: its objects and its CRDs.
+async fn installed(kubectl: &Kubectl) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let kinds = "clusterrole,clusterrolebinding,mutatingwebhookconfiguration,\
+        serviceaccount,role,rolebinding,service,deployment,networkpolicy,poddisruptionbudget";
+    let names = async |kinds: &str, among: &str| {
+        let found = kubectl.text(&["get", kinds, "-A", "-o", "name"]).await?;
+        let names = found.lines().filter(|name| name.contains(among));
+        anyhow::Ok(names.map(str::to_owned).collect::<Vec<_>>())
+    };
+    Ok((
+        names(kinds, "/weft").await?,
+        names("crd", "mesh.weft.dev").await?,
+    ))
+}
+
+/// With an API server of its own: the suite's mesh has the same names.
+async fn helm_uninstalls_and_leaves_what_people_wrote(_: &Trial) -> anyhow::Result<()> {
+    let api = ApiServer::start().await?;
+    let kubectl = api.kubectl();
+    let release = async |args: &[&str]| {
+        let output = helm_at(Some(kubectl.kubeconfig()), args).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "helm {args:?}: {said}");
+        anyhow::Ok(())
+    };
+    let chart = project("manifests/chart").display().to_string();
+    let own_namespace = ["--namespace=weft-system", "--create-namespace"];
+    let install = [
+        &["install", "weft", &chart, "--set=createNamespace=false"][..],
+        &own_namespace,
+    ]
+    .concat();
+    release(&install).await?;
+    let (objects, crds) = installed(kubectl).await?;
+    assert!(
+        objects.len() >= 8 && crds.len() == 4,
+        "{objects:?} {crds:?}"
+    );
+
+    let policy = json!({
+        "apiVersion": "mesh.weft.dev/v1alpha1", "kind": "PeerAuthentication",
+        "metadata": {"name": "ours"}, "spec": {"mtls": {"mode": "STRICT"}},
+    });
+    kubectl.text(&["create", "namespace", "shop"]).await?;
+    let shop = kubectl.in_namespace("shop");
+    shop.apply(&policy.to_string()).await?;
+    let ours = async || {
+        let ours = shop.object("peerauthentication", "ours").await?;
+        anyhow::Ok((ours["metadata"]["uid"].clone(), ours["spec"].clone()))
+    };
+    let before = ours().await?;
+
+    release(&["uninstall", "weft", own_namespace[0]]).await?;
+    assert_eq!(installed(kubectl).await?, (Vec::new(), crds.clone()));
+    assert_eq!(ours().await?, before);
+
+    // And who comes back finds it there.
+    release(&install).await?;
+    assert_eq!(installed(kubectl).await?, (objects, crds));
+    assert_eq!(ours().await?, before);
     Ok(())
 }
 
