@@ -6,9 +6,14 @@ use weft_tests::cluster::{Fact, Trial, client, run_weft, until};
 use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
+use crate::mesh::{WEB, answers, visitor};
+
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![cluster_test!(alone the_tool_asks_all_replicas_and_single_proxies)]
+    vec![
+        cluster_test!(the_tool_shows_who_calls_whom_and_where_the_root_stands),
+        cluster_test!(alone the_tool_asks_all_replicas_and_single_proxies),
+    ]
 }
 
 /// `weft` for the suite's cluster: exit code, and its JSON answer.
@@ -21,10 +26,68 @@ async fn weft(trial: &Trial, args: &[&str]) -> anyhow::Result<(i32, Value)> {
     Ok((output.code, answer))
 }
 
+/// `weft` for the suite's cluster: what it prints for people.
+async fn shown(trial: &Trial, args: &[&str]) -> anyhow::Result<String> {
+    let kubeconfig = trial.cluster.kubectl().kubeconfig().display().to_string();
+    let output = run_weft(&[args, &["--kubeconfig", &kubeconfig]].concat(), "").await?;
+    anyhow::ensure!(output.code == 0, "weft {args:?}: {}", output.err());
+    Ok(output.out())
+}
+
 /// The entry of a list whose `pod` is this.
 fn of<'a>(answer: &'a Value, list: &str, pod: &str) -> Option<&'a Value> {
     let list = answer[list].as_array()?;
     list.iter().find(|one| one["pod"] == pod)
+}
+
+async fn the_tool_shows_who_calls_whom_and_where_the_root_stands(
+    trial: &Trial,
+) -> anyhow::Result<()> {
+    let ns = trial.meshed("watched").await?;
+    ns.apply(WEB).await?;
+    visitor(&ns).await?;
+    ns.ready("web").await?;
+    answers(&ns, "visitor", "http://web/", 200).await?;
+    let (from, to) = (format!("{}/visitor", ns.name), format!("{}/web", ns.name));
+    let edge = until("the call is shown", async || {
+        let (code, top) = weft(trial, &["top", "--once"]).await?;
+        anyhow::ensure!(code == 0, "{top}");
+        let mut edges = top["edges"].as_array().into_iter().flatten();
+        let edge = edges.find(|edge| edge["from"] == *from && edge["to"] == *to);
+        Ok(match edge {
+            Some(edge) if edge["statuses"]["200"] == 1 => Fact::Is(edge.clone()),
+            _ => Fact::NotYet(top.to_string()),
+        })
+    })
+    .await?;
+    let number = |field: &str| edge[field].as_u64().unwrap_or_default();
+    let sent = number("requests") - number("unsent");
+    assert_eq!(number("mtls"), sent, "{edge}");
+    let table = shown(trial, &["top", "--once"]).await?;
+    let row = table.lines().find(|row| row.starts_with(&from));
+    let row = row.with_context(|| format!("{from} is not in {table}"))?;
+    assert!(row.contains(&to), "{row}");
+
+    // A rotation that another test began may be under way: then two roots are trusted.
+    let system = &trial.mesh().await?.system;
+    let phase = until("the phase and the anchors agree", async || {
+        let (code, root) = weft(trial, &["root", "status"]).await?;
+        anyhow::ensure!(code == 0, "{root}");
+        let anchors = system.object("configmap", "weft-trust").await?;
+        let anchors = anchors["data"]["bundle.pem"].as_str().unwrap_or_default();
+        let trusted = anchors.matches("BEGIN CERTIFICATE").count();
+        let phase = root["phase"].as_str().unwrap_or_default();
+        Ok(match (phase, trusted) {
+            ("stable", 1) | ("announced" | "switched", 2) => Fact::Is(phase.to_owned()),
+            _ => Fact::NotYet(format!("{trusted} anchors, and {root}")),
+        })
+    })
+    .await?;
+    if phase == "stable" {
+        let told = shown(trial, &["root", "status"]).await?;
+        assert!(told.starts_with("stable: one root is trusted"), "{told}");
+    }
+    Ok(())
 }
 
 async fn the_tool_asks_all_replicas_and_single_proxies(trial: &Trial) -> anyhow::Result<()> {
