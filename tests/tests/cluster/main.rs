@@ -19,6 +19,7 @@ mod platform;
 mod replicas;
 mod rollout;
 mod routes;
+mod slipped;
 mod status;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         faults::tests(),
         bad_input::tests(),
         routes::tests(),
+        slipped::tests(),
         access::tests(),
         status::tests(),
     ];
