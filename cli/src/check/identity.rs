@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use weft_inject::names::{ENABLED, INJECT};
 
 use super::catalogue::Fault;
@@ -49,20 +50,33 @@ fn rough(seconds: i64) -> String {
     duration::rough(Duration::from_secs(seconds.unsigned_abs()))
 }
 
+/// Whether a finding is about the CA: the mesh looks into Secrets for nothing else.
+pub(crate) fn is_of_authority(finding: &Value) -> bool {
+    finding["kind"] == "Secret"
+}
+
 pub(crate) fn issuing(facts: &Facts) -> Vec<Fault> {
-    let stopped = facts
-        .replicas
-        .iter()
-        .filter(|replica| replica.metric("issuing") == Some(0.0));
-    stopped
-        .map(|replica| {
-            let why = replica.errors().find(|one| one["kind"] == "Secret");
-            let why = why.map_or(String::new(), |one| format!(": {}", text(&one["text"])));
-            Fault::error(
-                format!("replica {} cannot issue certificates{why}", replica.pod),
-                "Secret weft-ca holds the CA; a lost one is restored from a backup, never made anew: see docs/rotate.md",
-            )
-        })
+    let mut said = Vec::new();
+    for replica in &facts.replicas {
+        let mut why = replica.errors().filter(|one| is_of_authority(one));
+        if replica.metric("issuing") == Some(0.0) {
+            let why = why
+                .next()
+                .map_or(String::new(), |one| format!(": {}", text(&one["text"])));
+            said.push(format!(
+                "replica {} cannot issue certificates{why}",
+                replica.pod
+            ));
+        } else {
+            // It goes on by what it has in memory, which ends with it.
+            said.extend(why.map(|one| text(&one["text"]).to_owned()));
+        }
+    }
+    said.sort_unstable();
+    said.dedup();
+    let hint = "Secret weft-ca holds the CA; a lost one is restored from a backup, never made anew: see docs/rotate.md";
+    said.into_iter()
+        .map(|message| Fault::error(message, hint))
         .collect()
 }
 
@@ -187,5 +201,24 @@ mod tests {
             issuing(&facts)[0].message,
             "replica cp-1 cannot issue certificates: Secret weft-system/weft-ca: it is gone"
         );
+    }
+
+    #[test]
+    fn a_damaged_ca_is_named_once_while_replicas_go_on_by_memory() {
+        let replica = |pod: &str| ReplicaFacts {
+            pod: pod.into(),
+            metrics: Some("weft_control_plane_issuing 1.0\n".into()),
+            diagnostics: vec![
+                json!({"severity": "error", "kind": "Secret", "text": "Secret weft-system/weft-ca: it is damaged"}),
+            ],
+        };
+        let facts = Facts {
+            replicas: vec![replica("cp-1"), replica("cp-2")],
+            ..Facts::default()
+        };
+        let [only] = &issuing(&facts)[..] else {
+            panic!("it is said once");
+        };
+        assert_eq!(only.message, "Secret weft-system/weft-ca: it is damaged");
     }
 }

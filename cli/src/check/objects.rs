@@ -7,6 +7,7 @@ use weft_model::CONTROLLER;
 
 use super::catalogue::Fault;
 use super::facts::{Facts, list, named, text};
+use super::identity::is_of_authority;
 
 pub(crate) fn in_force(facts: &Facts) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -24,7 +25,8 @@ pub(crate) fn in_force(facts: &Facts) -> Vec<Fault> {
         }
     }
     let mut others = BTreeSet::new();
-    for finding in facts.replicas.iter().flat_map(|replica| replica.errors()) {
+    let findings = facts.replicas.iter().flat_map(|replica| replica.errors());
+    for finding in findings.filter(|one| !is_of_authority(one)) {
         let name = match text(&finding["namespace"]) {
             "" => format!("{} {}", text(&finding["kind"]), text(&finding["name"])),
             namespace => format!(
