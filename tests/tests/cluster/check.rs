@@ -52,7 +52,7 @@ fn faults(answer: &Value) -> Vec<(String, String, String)> {
 }
 
 /// Waits until the check finds this, and gives the hint.
-async fn finds(kubectl: &Kubectl, id: &str, message: &str) -> anyhow::Result<String> {
+pub async fn finds(kubectl: &Kubectl, id: &str, message: &str) -> anyhow::Result<String> {
     until(&format!("{id} says {message:?}"), async || {
         let answer = check(kubectl, &[]).await?;
         let found = faults(&answer);
@@ -68,7 +68,7 @@ async fn finds(kubectl: &Kubectl, id: &str, message: &str) -> anyhow::Result<Str
 }
 
 /// Waits until the check finds nothing.
-async fn is_well(kubectl: &Kubectl, flags: &[&str]) -> anyhow::Result<()> {
+pub async fn is_well(kubectl: &Kubectl, flags: &[&str]) -> anyhow::Result<()> {
     until("nothing is wrong", async || {
         let found = faults(&check(kubectl, flags).await?);
         Ok(Fact::when(found.is_empty(), format!("{found:#?}")))

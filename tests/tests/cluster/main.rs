@@ -4,6 +4,7 @@
 
 mod access;
 mod api_server;
+mod authority;
 mod bad_input;
 mod check;
 mod cli;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let tests = [
         platform::tests(),
         api_server::tests(),
+        authority::tests(),
         check::tests(),
         cli::tests(),
         identity::tests(),
