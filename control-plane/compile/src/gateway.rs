@@ -17,6 +17,8 @@ pub(crate) enum Manager {
     Us,
     /// Its class names another controller, or there is no such class.
     Others,
+    /// There is no such Gateway.
+    Nobody,
 }
 
 /// The Gateway that a parent reference names, if it names one.
@@ -27,18 +29,17 @@ pub(crate) fn parent_gateway(route: &ObjectKey, parent: &ParentRef) -> Option<Na
     })
 }
 
-/// Who serves the Gateway of this name; `None` if there is none.
-pub(crate) fn manager(index: &Index, name: &Name) -> Option<Manager> {
+/// Who serves the Gateway of this name.
+pub(crate) fn manager(index: &Index, name: &Name) -> Manager {
     let key = ObjectKey::new(Kind::Gateway, name.0.clone(), name.1.clone());
-    let Spec::Gateway(gateway) = &index.world().object(&key)?.spec else {
-        return None;
-    };
-    let is_ours = class(index, gateway).is_some_and(GatewayClass::is_ours);
-    Some(if is_ours {
-        Manager::Us
-    } else {
-        Manager::Others
-    })
+    let object = index.world().object(&key);
+    match object.map(|object| &object.spec) {
+        Some(Spec::Gateway(gateway)) => match class(index, gateway) {
+            Some(class) if class.is_ours() => Manager::Us,
+            _ => Manager::Others,
+        },
+        _ => Manager::Nobody,
+    }
 }
 
 fn class<'a>(index: &'a Index, gateway: &Gateway) -> Option<&'a GatewayClass> {
@@ -173,10 +174,10 @@ mod tests {
             gateway("nobodys", "missing"),
         ]);
         let manager = |name: &str| manager(&index, &("shop".into(), name.into()));
-        assert_eq!(manager("ours"), Some(Manager::Us));
-        assert_eq!(manager("theirs"), Some(Manager::Others));
-        assert_eq!(manager("nobodys"), Some(Manager::Others));
-        assert_eq!(manager("gone"), None);
+        assert_eq!(manager("ours"), Manager::Us);
+        assert_eq!(manager("theirs"), Manager::Others);
+        assert_eq!(manager("nobodys"), Manager::Others);
+        assert_eq!(manager("gone"), Manager::Nobody);
         let said = |kind, namespace: &str, name: &str| {
             let key = ObjectKey::new(kind, namespace, name);
             let mut ledger = crate::findings::Ledger::default();

@@ -41,22 +41,18 @@ pub(super) fn of_route(index: &Index, parents: &[ParentRef], report: &mut Report
             continue;
         }
         match gateway(index, parent, &at, report) {
-            Parent::OurGateway => {
+            Some(Manager::Us) => {
                 sorted.gateways.insert(position);
-                continue;
             }
-            Parent::Others => {
-                sorted.others += 1;
-                continue;
+            Some(Manager::Others) => sorted.others += 1,
+            Some(Manager::Nobody) => {}
+            None => {
+                if let Some((name, service)) = service(index, parent, &at, report) {
+                    for port in ports(parent, &name, service, &at, report) {
+                        found.entry((name.clone(), port)).or_insert(position);
+                    }
+                }
             }
-            Parent::Missing => continue,
-            Parent::NoGateway => {}
-        }
-        let Some((name, service)) = service(index, parent, &at, report) else {
-            continue;
-        };
-        for port in ports(parent, &name, service, &at, report) {
-            found.entry((name.clone(), port)).or_insert(position);
         }
     }
     let attachments = found.into_iter();
@@ -69,41 +65,33 @@ pub(super) fn of_route(index: &Index, parents: &[ParentRef], report: &mut Report
     sorted
 }
 
-/// A parent, looked at for whether it is a Gateway.
-enum Parent {
-    OurGateway,
-    /// A Gateway, or listeners of one, that another controller serves.
-    Others,
-    /// A Gateway that is not there, which has been reported.
-    Missing,
-    NoGateway,
-}
-
-fn gateway(index: &Index, parent: &ParentRef, at: &FieldPath, report: &mut Report<'_>) -> Parent {
-    let Some(name) = parent_gateway(&report.object.key, parent) else {
-        let of_gateways = *parent.group == *GATEWAY_GROUP && *parent.kind == *"ListenerSet";
-        return if of_gateways {
-            Parent::Others
-        } else {
-            Parent::NoGateway
-        };
-    };
-    match manager(index, &name) {
-        Some(Manager::Others) => Parent::Others,
-        Some(Manager::Us) => {
+/// Who serves the parent, where it is a Gateway or listeners of one. What is wrong with it is reported.
+fn gateway(
+    index: &Index,
+    parent: &ParentRef,
+    at: &FieldPath,
+    report: &mut Report<'_>,
+) -> Option<Manager> {
+    if *parent.group == *GATEWAY_GROUP && *parent.kind == *"ListenerSet" {
+        return Some(Manager::Others);
+    }
+    let name = parent_gateway(&report.object.key, parent)?;
+    let manager = manager(index, &name);
+    match manager {
+        Manager::Us => {
             let message = format!(
                 "Gateway {}/{} is of this control plane's class, which serves no Gateways yet; attach the route to a Service, or to a Gateway of an ingress controller",
                 name.0, name.1
             );
             report.error(at.clone(), Reason::UnsupportedValue, message);
-            Parent::OurGateway
         }
-        None => {
+        Manager::Nobody => {
             let message = format!("there is no Gateway {}/{}", name.0, name.1);
             report.error(at.field("name"), Reason::NoMatchingParent, message);
-            Parent::Missing
         }
+        Manager::Others => {}
     }
+    Some(manager)
 }
 
 fn service<'a>(
