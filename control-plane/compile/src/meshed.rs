@@ -41,34 +41,30 @@ pub(crate) fn check_chosen(
     index: &Index,
     policy: &Object,
     by: FieldPath,
-    chosen: &[(&Arc<Object>, &Pod)],
+    mut chosen: Vec<(&Arc<Object>, &Pod)>,
     findings: &mut Findings,
 ) {
     if index.has_no_pods() {
         return;
     }
+    let everywhere = *policy.key.namespace == *ROOT_NAMESPACE;
+    if everywhere {
+        // One for the whole mesh is not about what nobody put into it.
+        chosen.retain(|(object, pod)| pod.meshed || asked(index, &object.key, pod).is_asked());
+    }
     if chosen.is_empty() {
         let message = "chooses no pod, so it has no effect yet";
         findings.warning(policy, by, Reason::NoWorkloads, message);
-    } else if let Some(message) = unenforced(index, &policy.key, chosen) {
+    } else if let Some(message) = unenforced(&chosen, everywhere) {
         findings.warning(policy, by, Reason::NotMeshed, message);
     }
 }
 
-fn unenforced(
-    index: &Index,
-    policy: &ObjectKey,
-    chosen: &[(&Arc<Object>, &Pod)],
-) -> Option<String> {
-    let everywhere = *policy.namespace == *ROOT_NAMESPACE;
+fn unenforced(chosen: &[(&Arc<Object>, &Pod)], everywhere: bool) -> Option<String> {
     let nowhere = !chosen.iter().any(|(_, pod)| pod.meshed);
-    let is_unenforced = |object: &Object, pod: &Pod| {
-        // One for the whole mesh is not about what nobody put into it.
-        is_without_sidecar(pod) && (!everywhere || asked(index, &object.key, pod).is_asked())
-    };
     let mut names: Vec<_> = chosen
         .iter()
-        .filter(|(object, pod)| nowhere || is_unenforced(object, pod))
+        .filter(|(_, pod)| nowhere || is_without_sidecar(pod))
         .map(|(object, _)| match everywhere {
             true => format!("{}/{}", object.key.namespace, object.key.name),
             false => object.key.name.to_string(),

@@ -117,7 +117,7 @@ pub(crate) fn check(index: &Index, namespace: &str) -> Findings {
         let chosen: Vec<_> = pods_in_scope(index, namespace)
             .filter(|(_, pod)| selects(&policy.selector, &pod.labels))
             .collect();
-        meshed::check_chosen(index, object, scope(policy), &chosen, &mut findings);
+        meshed::check_chosen(index, object, scope(policy), chosen, &mut findings);
     }
     findings
 }

@@ -216,7 +216,7 @@ pub(crate) fn check_targets(
         Selector(_) => "spec.selector".into(),
         References(_) => "spec.targetRefs".into(),
     };
-    meshed::check_chosen(index, object, by, &chosen, findings);
+    meshed::check_chosen(index, object, by, chosen, findings);
 }
 
 fn check_reference(
