@@ -87,10 +87,8 @@ impl Arguments {
         let compiled = findings
             .iter()
             .map(|finding| loaded.locator.locate(finding));
-        let read = loaded.diagnostics.into_iter().filter(|finding| {
-            let object = finding.subject.as_ref();
-            !object.is_some_and(|object| compiler.is_others(object))
-        });
+        let read = loaded.diagnostics.into_iter();
+        let read = read.filter(|finding| !compiler.is_others(finding.subject.as_ref()));
         let mut all: Vec<Diagnostic> = read.chain(compiled).collect();
         for diagnostic in &mut all {
             let missing =

@@ -295,10 +295,8 @@ impl State {
     fn located(&self) -> BTreeSet<Diagnostic> {
         let compiled = self.compiler.diagnostics();
         let compiled = compiled.iter().map(|finding| self.locator.locate(finding));
-        let read = self.source_diagnostics.iter().filter(|finding| {
-            let object = finding.subject.as_ref();
-            !object.is_some_and(|object| self.compiler.is_others(object))
-        });
+        let read = self.source_diagnostics.iter();
+        let read = read.filter(|finding| !self.compiler.is_others(finding.subject.as_ref()));
         read.cloned().chain(compiled).collect()
     }
 

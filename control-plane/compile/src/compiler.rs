@@ -111,14 +111,19 @@ impl Compiler {
         RouteStanding::of(&self.index, self.routes.get(route)?)
     }
 
-    /// Whether an object is a route that only other controllers have to do with.
+    /// Whether what is said of an object is about a route that only other controllers have to do with.
     #[must_use]
-    pub fn is_others(&self, object: &Subject) -> bool {
-        let kind = Kind::parse(&object.kind);
-        kind.is_some_and(|kind| {
-            let key = ObjectKey::new(kind, object.namespace.clone(), object.name.clone());
-            self.routes.get(&key).is_some_and(|route| route.is_others)
-        })
+    pub fn is_others(&self, object: Option<&Subject>) -> bool {
+        let key = object.and_then(|object| {
+            let kind = Kind::parse(&object.kind)?;
+            Some(ObjectKey::new(
+                kind,
+                object.namespace.clone(),
+                object.name.clone(),
+            ))
+        });
+        let route = key.and_then(|key| self.routes.get(&key));
+        route.is_some_and(|route| route.is_others)
     }
 
     /// Takes changes of the world in and recompiles what they affect.
