@@ -43,6 +43,16 @@ impl Deref for Namespace {
 }
 
 impl Namespace {
+    /// Waits for the mesh's trust anchors: pods wait for them too, and a kubelet that has looked in vain looks
+    /// again ever more seldom.
+    pub async fn has_anchors(&self) -> anyhow::Result<()> {
+        until("the namespace has the trust anchors", async || {
+            let anchors = self.find("configmap", "weft-trust").await?;
+            Ok(Fact::when(anchors.is_some(), "it has none"))
+        })
+        .await
+    }
+
     /// Runs curl in a pod's only (or first) container.
     pub async fn curl(&self, pod: &str, args: &[&str]) -> anyhow::Result<Output> {
         let argv = [
@@ -135,12 +145,7 @@ impl Trial {
         let namespace = self
             .namespace(purpose, &[("mesh.weft.dev/inject", "enabled")])
             .await?;
-        // Pods wait for them, and a kubelet that has looked in vain looks again ever more seldom.
-        until("the namespace has the trust anchors", async || {
-            let anchors = namespace.find("configmap", "weft-trust").await?;
-            Ok(Fact::when(anchors.is_some(), "it has none"))
-        })
-        .await?;
+        namespace.has_anchors().await?;
         Ok(namespace)
     }
 

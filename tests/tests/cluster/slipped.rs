@@ -104,11 +104,7 @@ async fn a_pod_that_slipped_past_is_counted_and_named_until_it_is_made_anew(
     let args = ["label", "namespace", &late.name, label];
     trial.cluster.kubectl().text(&args).await?;
     counted(mesh, &scraper, &late, 1).await?;
-    until("the namespace has the trust anchors", async || {
-        let anchors = late.find("configmap", "weft-trust").await?;
-        Ok(Fact::when(anchors.is_some(), "it has none"))
-    })
-    .await?;
+    late.has_anchors().await?;
     late.apply(&client("in-time", None)).await?;
     has_proxy(&late.ready("in-time").await?)?;
     told(
