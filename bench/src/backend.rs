@@ -2,7 +2,6 @@
 //! the wire (HTTP/2, length-prefixed message, trailers), without a gRPC library.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 
 use anyhow::Context;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -27,8 +26,7 @@ pub fn framed(length: usize) -> Bytes {
 }
 
 /// Answers every call with one message and `grpc-status: 0`, once the request has been read.
-pub async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+pub async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     let answer = framed(MESSAGE);
     let mut connections = JoinSet::new();
     loop {
@@ -114,13 +112,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_gets_message_and_trailers() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        drop(listener);
-        let server = tokio::spawn(serve(address));
-        while TcpStream::connect(address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        let server = tokio::spawn(serve(listener));
         call(&address.to_string()).await.unwrap();
         server.abort();
     }

@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
 
 /// Compares Weft with Envoy and HAProxy on this machine.
 #[derive(Debug, Parser)]
@@ -96,7 +97,9 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         match line.command {
             Command::Run(flags) => rounds::run(flags).await,
-            Command::GrpcBackend { listen } => backend::serve(listen).await,
+            Command::GrpcBackend { listen } => {
+                backend::serve(TcpListener::bind(listen).await?).await
+            }
             Command::GrpcCall { target } => backend::call(&target).await,
         }
     })

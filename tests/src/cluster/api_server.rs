@@ -1,9 +1,10 @@
 //! An API server by itself, with etcd behind it, on loopback: for what asks nothing more of a
 //! cluster, and must not disturb one. It has no nodes, and controllers neither.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::Context;
 use tempfile::TempDir;
@@ -13,6 +14,18 @@ use super::{Fact, Kubectl, programs, until};
 
 /// The only user, who may do everything.
 const TOKEN: &str = "administrator";
+const ETCD: u16 = 2379;
+const ETCD_PEERS: u16 = 2380;
+const API: u16 = 6443;
+
+/// A loopback address that nobody else has, so that a program finds its ports free: a port that was
+/// free a moment ago is another's by the time a program binds it.
+pub fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) % 100;
+    Ipv4Addr::new(127, 100 + count, high, low)
+}
 
 /// The two programs; they end with the value.
 #[derive(Debug)]
@@ -28,10 +41,10 @@ impl ApiServer {
     pub async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let programs = programs()?;
-        let [client, peer, api] = [free_port()?, free_port()?, free_port()?];
-        let etcd = etcd(&programs, dir.path(), client, peer)?;
-        write_credentials(dir.path(), api).await?;
-        let server = server(&programs, dir.path(), client, api)?;
+        let address = own_address();
+        let etcd = etcd(&programs, dir.path(), address)?;
+        write_credentials(dir.path(), address).await?;
+        let server = server(&programs, dir.path(), address)?;
         let kubectl = Kubectl::new(
             programs.join("kubectl"),
             dir.path().join("kubeconfig"),
@@ -62,17 +75,9 @@ impl ApiServer {
     }
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?
-        .local_addr()?
-        .port())
-}
-
-fn etcd(programs: &Path, dir: &Path, client: u16, peer: u16) -> anyhow::Result<Child> {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{client}"),
-        format!("http://127.0.0.1:{peer}"),
-    );
+fn etcd(programs: &Path, dir: &Path, address: Ipv4Addr) -> anyhow::Result<Child> {
+    let url = |port| format!("http://{address}:{port}");
+    let (client, peer) = (url(ETCD), url(ETCD_PEERS));
     let mut etcd = Command::new(programs.join("server"));
     etcd.arg("--data-dir").arg(dir.join("etcd"));
     etcd.args([
@@ -85,10 +90,11 @@ fn etcd(programs: &Path, dir: &Path, client: u16, peer: u16) -> anyhow::Result<C
     spawn(etcd, &dir.join("etcd.log"))
 }
 
-fn server(programs: &Path, dir: &Path, etcd: u16, port: u16) -> anyhow::Result<Child> {
+fn server(programs: &Path, dir: &Path, address: Ipv4Addr) -> anyhow::Result<Child> {
     let mut server = Command::new(programs.join("kube-apiserver"));
-    server.arg(format!("--etcd-servers=http://127.0.0.1:{etcd}"));
-    server.arg(format!("--secure-port={port}"));
+    server.arg(format!("--etcd-servers=http://{address}:{ETCD}"));
+    server.arg(format!("--bind-address={address}"));
+    server.arg(format!("--secure-port={API}"));
     let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
     server.args([
         file("cert-dir", "certs"),
@@ -97,7 +103,6 @@ fn server(programs: &Path, dir: &Path, etcd: u16, port: u16) -> anyhow::Result<C
         file("service-account-signing-key-file", "account.key"),
     ]);
     server.args([
-        "--bind-address=127.0.0.1",
         "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.96.0.0/16",
         "--service-account-issuer=https://kubernetes.default.svc",
@@ -119,7 +124,7 @@ fn spawn(mut program: Command, log: &Path) -> anyhow::Result<Child> {
         .with_context(|| format!("running {program:?}"))
 }
 
-async fn write_credentials(dir: &Path, port: u16) -> anyhow::Result<()> {
+async fn write_credentials(dir: &Path, address: Ipv4Addr) -> anyhow::Result<()> {
     let key = dir.join("account.key");
     let made = Command::new("openssl")
         .args([
@@ -140,7 +145,7 @@ async fn write_credentials(dir: &Path, port: u16) -> anyhow::Result<()> {
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         "clusters": [{"name": "it", "cluster": {
-            "server": format!("https://127.0.0.1:{port}"), "insecure-skip-tls-verify": true,
+            "server": format!("https://{address}:{API}"), "insecure-skip-tls-verify": true,
         }}],
         "users": [{"name": "it", "user": {"token": TOKEN}}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],

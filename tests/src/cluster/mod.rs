@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use anyhow::Context;
 use serde_json::Value;
 
-pub use api_server::ApiServer;
+pub use api_server::{ApiServer, own_address};
 pub use kubectl::{Fact, Kubectl, condition, container, until};
 pub use local::{CutOff, Held, Local};
 pub use mesh::{Mesh, run_weft, weft};

@@ -1,14 +1,14 @@
 //! Replicas of the control plane as processes of this machine, over an API server that a test has to
 //! itself: there are no nodes, and what a kubelet would say of pods the test says.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use weft_tests::cluster::{ApiServer, Fact, Kubectl, until};
+use weft_tests::cluster::{ApiServer, Fact, Kubectl, own_address, until};
 use weft_tests::fixture::program;
 
 /// The pods that replicas may be.
@@ -100,7 +100,7 @@ impl Setting {
         settings: &[&str],
     ) -> anyhow::Result<Replica> {
         let admin = self.api.dir().join(format!("{name}.sock"));
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = SocketAddr::from((own_address(), 15010));
         let log = std::fs::File::create(self.api.dir().join(format!("{name}.log")))?;
         let process = program
             .args(["run", "--kubernetes", "--lease-duration=4s", "--pod", name])

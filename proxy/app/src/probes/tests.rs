@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 
@@ -89,9 +89,10 @@ async fn tcp_passes_when_somebody_listens() {
     let port = application(b"").await;
     let json = |port| format!(r#"{{"web/readiness":{{"tcpSocket":{{"port":{port}}}}}}}"#);
     assert_eq!(ask(json(port)).await, Answer::Well);
-    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
-    let closed = listener.local_addr().unwrap().port();
-    drop(listener);
+    // Bound, so that nobody else listens there, and not listening.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((HERE, 0).into()).unwrap();
+    let closed = socket.local_addr().unwrap().port();
     assert!(matches!(ask(json(closed)).await, Answer::Unwell(_)));
 }
 

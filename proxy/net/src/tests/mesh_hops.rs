@@ -1,5 +1,6 @@
 //! Mutual TLS between proxies: who is believed, and that nothing falls back to plaintext.
 
+use tokio::net::TcpSocket;
 use weft_proxy_config::{Action, Condition, InboundPort, Policy, PolicyBinding, StringMatch};
 
 use super::*;
@@ -110,9 +111,10 @@ async fn an_endpoint_that_cannot_be_reached_is_left_for_another() {
     in_one_thread(async {
         let mesh = Mesh::new();
         let (mut server, mut client, listen, pod) = pair(&mesh).await;
-        let closed = TcpListener::bind((ip(4), 0)).await.unwrap();
+        // Bound, so that nobody else listens there, and not listening.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind((ip(4), 0).into()).unwrap();
         let gone = closed.local_addr().unwrap();
-        drop(closed);
         let web = Some(id("web"));
         client.service(vip(), Protocol::Detect, &[(gone, web.clone()), (pod, web)]);
         server.start();
