@@ -204,15 +204,19 @@ impl Hub {
             received.refusals = stream.session.acknowledge(kind, request);
             stream.acknowledged += 1;
         }
+        let mut let_go = stream.session.take_let_go();
         for name in &request.resource_names_unsubscribe {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                break;
-            };
             if stream.session.unsubscribe(kind, name) {
-                let namespace = stream.client.identity.namespace();
-                let topic = topic_of(kind, name, namespace).into_owned();
-                self.leave(kind, &topic, id);
+                let_go.push((kind, name.as_str().into()));
             }
+        }
+        let namespace = stream.client.identity.namespace();
+        let left: Vec<_> = let_go
+            .iter()
+            .map(|(kind, name)| (*kind, topic_of(*kind, name, namespace).into_owned()))
+            .collect();
+        for (kind, topic) in left {
+            self.leave(kind, &topic, id);
         }
         for name in &request.resource_names_subscribe {
             self.subscribe(id, kind, name, request, &mut received)?;

@@ -44,6 +44,8 @@ pub(crate) struct Session {
     confirmed: u64,
     /// Names of [`Kind::is_lookup`] types whose outstanding change was settled.
     settled: Vec<(Kind, Arc<str>)>,
+    /// Names let go of while a response with them was out, which has been answered.
+    let_go: Vec<(Kind, Arc<str>)>,
 }
 
 impl Session {
@@ -57,7 +59,7 @@ impl Session {
         self.types[kind.index()].get(name).is_some()
     }
 
-    /// Names subscribed to, by type.
+    /// Names of which the client has or gets something, by type.
     pub fn names(&self) -> impl Iterator<Item = (Kind, &Arc<str>)> {
         Kind::ALL
             .into_iter()
@@ -87,7 +89,8 @@ impl Session {
         self.types[kind.index()].subscribe(kind, name, held);
     }
 
-    /// Lets go of a name. Returns whether it was held.
+    /// Lets go of a name. Returns whether the client has nothing of it from now on. Where a response that is out brings it,
+    /// that is said by [`Session::take_let_go`] later.
     pub fn unsubscribe(&mut self, kind: Kind, name: &str) -> bool {
         self.types[kind.index()].unsubscribe(name)
     }
@@ -113,14 +116,16 @@ impl Session {
             Some(status) => RefusedNames::read(status),
         };
         let settled = &mut self.settled;
-        self.types[kind.index()]
-            .acknowledge(nonce, |name| {
-                if kind.is_lookup() {
-                    settled.push((kind, Arc::clone(name)));
-                }
-                refused.of(name)
-            })
-            .into_iter()
+        let answered = self.types[kind.index()].acknowledge(nonce, |name| {
+            if kind.is_lookup() {
+                settled.push((kind, Arc::clone(name)));
+            }
+            refused.of(name)
+        });
+        let let_go = answered.let_go.into_iter().map(|name| (kind, name));
+        self.let_go.extend(let_go);
+        let refused = answered.refused.into_iter();
+        refused
             .map(|(name, field, reason)| Refusal {
                 kind,
                 name,
@@ -205,6 +210,11 @@ impl Session {
         self.types[kind.index()]
             .get(name)
             .map_or(Outstanding::NOTHING, |s| s.outstanding())
+    }
+
+    /// Names let go of that an answer has just ended.
+    pub fn take_let_go(&mut self) -> Vec<(Kind, Arc<str>)> {
+        std::mem::take(&mut self.let_go)
     }
 
     /// Names of which a change was acknowledged, refused or turned out to be none.

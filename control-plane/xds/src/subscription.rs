@@ -90,6 +90,18 @@ impl Subscription {
 struct InFlight {
     nonce: u64,
     names: Vec<Arc<str>>,
+    /// Those of them that the client has let go of since, before it read this response or after:
+    /// should it come back to one before it answers, it may act on this response.
+    let_go: Vec<Arc<str>>,
+}
+
+/// What the client's answer to a response says.
+#[derive(Debug, Default)]
+pub(crate) struct Answered {
+    /// Name, field and reason of each resource that it refused.
+    pub refused: Vec<(Arc<str>, String, String)>,
+    /// Names that it let go of while the response was out, and of which it has nothing now.
+    pub let_go: Vec<Arc<str>>,
 }
 
 /// Finds the newest body of a name.
@@ -117,16 +129,20 @@ impl TypeState {
         self.names.get(name)
     }
 
+    /// All names of which the client has or gets something.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.names.keys()
+        let let_go = self.in_flight.iter().flat_map(|out| &out.let_go);
+        self.names.keys().chain(let_go)
     }
 
     pub fn subscribe(&mut self, kind: Kind, name: Arc<str>, held: Held) {
         // Whoever asks again wants it whole: an answer in flight counts no more. But it may still
         // act on that answer, or on what it had.
         let had = self.names.get(&name).is_some_and(|s| s.held.is_resource());
-        let in_flight = self.in_flight.as_ref();
-        let may_get = in_flight.is_some_and(|in_flight| in_flight.names.contains(&name));
+        let may_get = self.in_flight.as_mut().is_some_and(|in_flight| {
+            in_flight.let_go.retain(|let_go| *let_go != name);
+            in_flight.names.contains(&name)
+        });
         let since = match held {
             Held::Nothing if kind.is_lookup() && !had && !may_get => NEVER,
             _ => FROM_THE_START,
@@ -144,8 +160,19 @@ impl TypeState {
         self.due.push(name);
     }
 
+    /// Lets go of a name. Returns whether the client has nothing of it from now on: it had it, and
+    /// no response that is out brings it.
     pub fn unsubscribe(&mut self, name: &str) -> bool {
-        self.names.remove(name).is_some()
+        let Some((name, _)) = self.names.remove_entry(name) else {
+            return false;
+        };
+        match &mut self.in_flight {
+            Some(in_flight) if in_flight.names.contains(&name) => {
+                in_flight.let_go.push(name);
+                false
+            }
+            _ => true,
+        }
     }
 
     pub fn changed(&mut self, name: &str, epoch: u64) {
@@ -175,11 +202,14 @@ impl TypeState {
         &mut self,
         nonce: u64,
         mut refused: impl FnMut(&Arc<str>) -> Option<(String, String)>,
-    ) -> Vec<(Arc<str>, String, String)> {
+    ) -> Answered {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.nonce == nonce) else {
-            return Vec::new();
+            return Answered::default();
         };
-        let mut refusals = Vec::new();
+        let mut answered = Answered {
+            refused: Vec::new(),
+            let_go: in_flight.let_go,
+        };
         for name in in_flight.names {
             let refusal = refused(&name);
             let Some(subscription) = self.names.get_mut(&name) else {
@@ -191,7 +221,8 @@ impl TypeState {
             match refusal {
                 None => subscription.held = sent.state,
                 Some((field, reason)) => {
-                    refusals.push((name, field.clone(), reason.clone()));
+                    let refusal = (name, field.clone(), reason.clone());
+                    answered.refused.push(refusal);
                     subscription.refused = Some(Box::new(Refused {
                         state: sent.state,
                         since: sent.since,
@@ -201,7 +232,7 @@ impl TypeState {
                 }
             }
         }
-        refusals
+        answered
     }
 
     pub fn may_send(&self) -> bool {
@@ -291,7 +322,11 @@ impl TypeState {
         if sent.is_empty() {
             return None;
         }
-        self.in_flight = Some(InFlight { nonce, names: sent });
+        self.in_flight = Some(InFlight {
+            nonce,
+            names: sent,
+            let_go: Vec::new(),
+        });
         Some((resources, removed))
     }
 
