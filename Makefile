@@ -9,11 +9,13 @@ SECONDS ?=
 TEST ?=
 N ?= 20
 SUITE ?= e2e
+# `make campaign CASES=20000`
+CASES ?= 20000
 
 STAGE := tests/scripts/stage
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build images proxy-image demo test test-fast test-e2e test-cluster conformance cluster cluster-programs lint fmt soak bench bench-streams crds capabilities clean
+.PHONY: help setup build images proxy-image demo test test-fast test-e2e test-cluster conformance cluster cluster-programs lint fmt soak campaign bench bench-streams crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
@@ -23,6 +25,7 @@ help:
 	@echo 'make lint               fmt, clippy, cargo-deny'
 	@echo 'make images             the images of proxy and control plane, under target/images (REGISTRY=registry.example/weft)'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
+	@echo 'make campaign           the property tests, with CASES=20000 new inputs each'
 	@echo 'make bench-streams      memory that an idle stream costs the control plane'
 	@echo 'make soak TEST=x N=20   one end-to-end test, N times with a core kept busy (SUITE=cluster: of that suite)'
 
@@ -48,6 +51,8 @@ demo: build
 
 test: test-fast test-e2e test-cluster
 
+# The same inputs to the property tests each time: new ones are for `make campaign`, which is nobody's gate.
+test-fast: export PROPTEST_RNG_SEED = 20260101
 test-fast: setup lint
 	$(STAGE) test-fast $(CARGO) test --workspace --locked
 
@@ -100,6 +105,9 @@ capabilities:
 
 soak: build
 	tests/scripts/soak '$(TEST)' '$(N)' '$(SUITE)'
+
+campaign: setup
+	PROPTEST_CASES=$(CASES) $(CARGO) test --workspace --locked --no-fail-fast --lib --test incremental
 
 bench: setup
 	bench/run

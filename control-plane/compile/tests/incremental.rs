@@ -368,7 +368,6 @@ fn dump(snapshot: &Snapshot) -> Value {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 100,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
