@@ -259,7 +259,8 @@ fn time_runs_out_for_the_request_and_for_an_attempt() {
         })
         .await;
         let mut policy = retrying(1, &[RetryOn::AttemptTimeout]);
-        policy.retries.per_try_timeout = Some(Duration::from_millis(50));
+        // Time enough for the handshake and the second attempt on a machine that is busy.
+        policy.retries.per_try_timeout = Some(Duration::from_secs(2));
         let (client, server) = calls(&app, policy).await;
         let mut calling = Client::connect(client.listener, Version::HTTP_11).await;
         assert_eq!(
