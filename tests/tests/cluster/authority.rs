@@ -6,7 +6,7 @@ use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
 use crate::check::{finds, is_well};
-use crate::mesh::{STRICT, WEB, answers, has_proxy, visitor};
+use crate::mesh::{answers, has_proxy, strict_web, visitor};
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
@@ -30,11 +30,7 @@ async fn edit(system: &Kubectl, data: &Value) -> anyhow::Result<()> {
 
 async fn a_damaged_ca_is_named_and_disturbs_nobody(trial: &Trial) -> anyhow::Result<()> {
     let ns = trial.meshed("damaged").await?;
-    ns.apply(STRICT).await?;
-    ns.apply(WEB).await?;
-    visitor(&ns).await?;
-    ns.ready("web").await?;
-    answers(&ns, "visitor", "http://web/", 200).await?;
+    strict_web(&ns).await?;
     let mesh = trial.mesh().await?;
     let kubectl = trial.cluster.kubectl();
     let anchors = data(&mesh.system, "configmap", "weft-trust").await?;

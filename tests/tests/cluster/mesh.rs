@@ -276,7 +276,7 @@ async fn a_bundle_that_is_edited_comes_back(trial: &Trial) -> anyhow::Result<()>
 }
 
 /// A meshed pod whose application can see, and end, its proxy's process.
-pub const WEB: &str = "
+const WEB: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -291,13 +291,18 @@ spec:
   containers: [{name: web, image: 'nginx:1.27', ports: [{containerPort: 80}]}]
 ";
 
-async fn traffic_goes_on_without_a_control_plane(trial: &Trial) -> anyhow::Result<()> {
-    let ns = trial.meshed("headless").await?;
+/// Makes the namespace strict, with `web` in it, and waits until a visitor is answered.
+pub async fn strict_web(ns: &Namespace) -> anyhow::Result<()> {
     ns.apply(STRICT).await?;
     ns.apply(WEB).await?;
-    visitor(&ns).await?;
+    visitor(ns).await?;
     ns.ready("web").await?;
-    answers(&ns, "visitor", "http://web/", 200).await?;
+    answers(ns, "visitor", "http://web/", 200).await.map(drop)
+}
+
+async fn traffic_goes_on_without_a_control_plane(trial: &Trial) -> anyhow::Result<()> {
+    let ns = trial.meshed("headless").await?;
+    strict_web(&ns).await?;
 
     let mesh = trial.mesh().await?;
     mesh.scale(0).await?;
