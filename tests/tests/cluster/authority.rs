@@ -6,7 +6,7 @@ use weft_tests::cluster_test;
 use weft_tests::runner::Test;
 
 use crate::check::{finds, is_well};
-use crate::mesh::{answers, has_proxy, strict_web, visitor};
+use crate::mesh::{answers, has_proxy, strict_web};
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {

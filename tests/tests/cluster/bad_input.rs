@@ -119,12 +119,12 @@ fn gateways(class: &str, others: &str) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
-/// The entries of the route's status, once they are at these parents and of its last generation.
-async fn told_at(ns: &Namespace, parents: &[&str]) -> anyhow::Result<Vec<Value>> {
+/// The entries of the status of the route `web` of this kind, once they are at these parents and of its last generation.
+async fn told_at(ns: &Namespace, kind: &str, parents: &[&str]) -> anyhow::Result<Vec<Value>> {
     until(
-        &format!("the route has a status at {parents:?}"),
+        &format!("the {kind} has a status at {parents:?}"),
         async || {
-            let route = ns.object("httproute", "web").await?;
+            let route = ns.object(kind, "web").await?;
             let entries = route["status"]["parents"].as_array().cloned();
             let entries = entries.unwrap_or_default();
             let names = entries.iter().map(|entry| &entry["parentRef"]["name"]);
@@ -165,29 +165,33 @@ async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
     elsewhere.ready("other").await?;
     let (class, others) = (format!("{}-weft", ns.name), format!("{}-others", ns.name));
     ns.apply(&gateways(&class, &others)).await?;
-    let route = json!({
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": {"name": "web"},
-        "spec": {
-            "parentRefs": [
-                {"name": "front"},
-                {"name": "theirs"},
-                {"group": "", "kind": "Service", "name": "web"},
-            ],
-            "rules": [{"backendRefs": [{"name": "other", "namespace": elsewhere.name, "port": 80}]}],
-        },
-    });
-    ns.apply(&route.to_string()).await?;
+    let route = |kind: &str, parents: Value| {
+        let backend = json!({"name": "other", "namespace": elsewhere.name, "port": 80});
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": "web"},
+            "spec": {"parentRefs": parents, "rules": [{"backendRefs": [backend]}]},
+        })
+        .to_string()
+    };
+    let service = json!({"group": "", "kind": "Service", "name": "web"});
+    let parents = json!([{"name": "front"}, {"name": "theirs"}, service]);
+    ns.apply(&route("HTTPRoute", parents)).await?;
+    ns.apply(&route("GRPCRoute", json!([{"name": "front"}])))
+        .await?;
     answers(&ns, "visitor", "http://web/", 200).await?;
-    let told = told_at(&ns, &["front", "web"]).await?;
-    let [at_gateway, at_service] = [0, 1].map(|nth| told[nth]["conditions"].clone());
-    let named = verdict(&at_gateway, "ResolvedRefs");
-    anyhow::ensure!(named == ("False", "RefNotPermitted"), "{at_gateway}");
-    let refused = verdict(&at_gateway, "Accepted");
-    anyhow::ensure!(refused == ("False", "UnsupportedValue"), "{at_gateway}");
+    let told = told_at(&ns, "httproute", &["front", "web"]).await?;
+    let of_grpc = told_at(&ns, "grpcroute", &["front"]).await?;
+    let at_service = &told[1]["conditions"];
+    for at_gateway in [&told[0]["conditions"], &of_grpc[0]["conditions"]] {
+        let named = verdict(at_gateway, "ResolvedRefs");
+        anyhow::ensure!(named == ("False", "RefNotPermitted"), "{at_gateway}");
+        let refused = verdict(at_gateway, "Accepted");
+        anyhow::ensure!(refused == ("False", "UnsupportedValue"), "{at_gateway}");
+    }
     for r#type in ["Accepted", "ResolvedRefs"] {
-        let holds = verdict(&at_service, r#type).0 == "True";
+        let holds = verdict(at_service, r#type).0 == "True";
         anyhow::ensure!(holds, "{at_service}");
     }
     // So do the Gateway and its class, and nobody else's.
@@ -226,7 +230,7 @@ async fn a_gateways_route_without_a_grant_is_named_and_disturbs_nothing(
     });
     elsewhere.apply(&grant.to_string()).await?;
     until("the grant is heard of", async || {
-        let told = told_at(&ns, &["front", "web"]).await?;
+        let told = told_at(&ns, "httproute", &["front", "web"]).await?;
         let resolved = verdict(&told[0]["conditions"], "ResolvedRefs");
         Ok(match resolved.0 {
             "True" => Fact::Is(()),

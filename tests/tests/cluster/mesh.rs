@@ -276,7 +276,7 @@ async fn a_bundle_that_is_edited_comes_back(trial: &Trial) -> anyhow::Result<()>
 }
 
 /// A meshed pod whose application can see, and end, its proxy's process.
-const WEB: &str = "
+pub const WEB: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
