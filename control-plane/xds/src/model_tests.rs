@@ -493,6 +493,37 @@ fn who_is_back_before_it_answers_may_use_what_was_out() {
     assert!(mesh.hub.is_drained(&name_of(Kind::Inbound, leaving)));
 }
 
+/// What it has applied meanwhile is not forgotten with the answer that was out when it asked again the first time.
+#[test]
+fn who_asks_again_and_again_and_refuses_uses_what_it_has() {
+    let mut mesh = Mesh::new();
+    let kind = KINDS.iter().position(|kind| *kind == Kind::Endpoints);
+    let (caller, kind, name, leaving) = (0, kind.unwrap(), 0, 2);
+    let offer = |pods: &[usize]| Step::Bucket(name, Some((0, pods.iter().copied().collect())));
+    let ask = || Step::Subscribe(caller, kind, name);
+    let answer = |refuse| Step::Answer {
+        proxy: caller,
+        kind,
+        refuse,
+    };
+    for step in [
+        offer(&[leaving]),
+        ask(),
+        Step::Poll(caller),
+        ask(),
+        answer(false),
+        ask(),
+        Step::Terminating(leaving),
+        offer(&[]),
+        Step::Poll(caller),
+        answer(true),
+    ] {
+        mesh.step(step);
+        mesh.check_drained();
+    }
+    assert!(!mesh.hub.is_drained(&name_of(Kind::Inbound, leaving)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

@@ -137,8 +137,10 @@ impl TypeState {
 
     pub fn subscribe(&mut self, kind: Kind, name: Arc<str>, held: Held) {
         // Whoever asks again wants it whole: an answer in flight counts no more. But it may still
-        // act on that answer, or on what it had.
-        let had = self.names.get(&name).is_some_and(|s| s.held.is_resource());
+        // act on that answer, or on what it had; so may who has asked again before.
+        let before = self.names.get(&name);
+        let had =
+            before.is_some_and(|s| s.held.is_resource() || s.outstanding() != Outstanding::NOTHING);
         let may_get = self.in_flight.as_mut().is_some_and(|in_flight| {
             in_flight.let_go.retain(|let_go| *let_go != name);
             in_flight.names.contains(&name)
