@@ -76,9 +76,8 @@ impl<S: ServeHttp> Worker<S> {
         if dial_after.is_none() {
             return Err(silent());
         }
-        let dial = Box::pin(self.dial_app(to.app));
-        let silence = self.limits.idle_timeout;
-        match dial_for_silent(&mut arrived.first, &arrived.socket, silence, dial).await? {
+        let dial = || Box::pin(self.dial_app(to.app));
+        match dial_for_silent(&mut arrived.first, &arrived.socket, &self.limits, dial).await? {
             SpokeFirst::Client(heard, dialled) => {
                 self.known_ports.learn(to.app, false);
                 self.inbound_heard(arrived, heard, dialled, record).await

@@ -2,9 +2,8 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -16,7 +15,7 @@ use crate::drain::Drain;
 use crate::first_bytes::{FirstBytes, Heard};
 use crate::io::Io;
 use crate::relay::{End, Relay};
-use crate::worker::{Refusal, Served, Worker};
+use crate::worker::{Limits, Refusal, Served, Worker};
 
 /// A server's connection, with what must be held as long as it is open.
 #[derive(Debug)]
@@ -54,28 +53,66 @@ pub(crate) enum SpokeFirst {
 const GREETING: usize = 4096;
 
 /// Dials for a silent client and listens to both. Whoever speaks first decides: a client that does
-/// is inspected as if nobody had been dialled.
-pub(crate) async fn dial_for_silent(
+/// is inspected as if nobody had been dialled, whatever became of who was.
+///
+/// A server that leaves before anyone has spoken, as in a rollout, is replaced by another: nothing
+/// has been said that could be lost. One that turns its client away does so to the client too.
+pub(crate) async fn dial_for_silent<D>(
     first: &mut FirstBytes,
     client: &TcpStream,
-    silence: Duration,
-    dial: impl Future<Output = Result<Dialled, Refusal>>,
-) -> Result<SpokeFirst, Refusal> {
-    let mut dial = pin!(dial);
-    let mut dialled = tokio::select! {
-        biased;
-        heard = first.hear(client, silence) => return Ok(SpokeFirst::Client(heard, None)),
-        dialled = &mut dial => dialled?,
-    };
+    limits: &Limits,
+    dial: impl Fn() -> D,
+) -> Result<SpokeFirst, Refusal>
+where
+    D: Future<Output = Result<Dialled, Refusal>> + Unpin,
+{
+    let patience = Instant::now() + limits.idle_timeout;
     let mut greeting = Vec::with_capacity(GREETING);
-    tokio::select! {
-        biased;
-        heard = first.hear(client, silence) => Ok(SpokeFirst::Client(heard, Some(dialled))),
-        read = dialled.hop.io.read_buf(&mut greeting) => match read {
+    loop {
+        let silence = patience.saturating_duration_since(Instant::now());
+        let dialled = tokio::select! {
+            biased;
+            heard = first.hear(client, silence) => return Ok(SpokeFirst::Client(heard, None)),
+            dialled = dial() => dialled,
+        };
+        let mut dialled = match dialled {
+            Ok(dialled) => dialled,
+            Err(refusal) => return last_word(first, client, limits).await.ok_or(refusal),
+        };
+        let open = Instant::now();
+        let read = tokio::select! {
+            biased;
+            heard = first.hear(client, silence) => {
+                return Ok(SpokeFirst::Client(heard, Some(dialled)));
+            }
+            read = dialled.hop.io.read_buf(&mut greeting) => read,
+        };
+        if matches!(read, Ok(1..)) {
+            return Ok(SpokeFirst::Server(dialled, greeting));
+        }
+        if open.elapsed() >= limits.turned_away_within {
+            continue;
+        }
+        if let Some(spoke) = last_word(first, client, limits).await {
+            return Ok(spoke);
+        }
+        return match read {
             // Its end is passed on by the relay, which reads it again.
             Ok(_) => Ok(SpokeFirst::Server(dialled, greeting)),
             Err(error) => Err(Refusal::new(Flag::UpstreamGone, error)),
-        },
+        };
+    }
+}
+
+/// A silent client may be HTTP's, held up on its way: what it says soon enough is heard.
+async fn last_word(
+    first: &mut FirstBytes,
+    client: &TcpStream,
+    limits: &Limits,
+) -> Option<SpokeFirst> {
+    match first.hear(client, limits.last_word_timeout).await {
+        Heard::Silent => None,
+        heard => Some(SpokeFirst::Client(heard, None)),
     }
 }
 

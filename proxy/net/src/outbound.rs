@@ -23,9 +23,6 @@ use crate::worker::{Refusal, Served, Worker};
 /// Endpoints tried for one opaque connection.
 const ATTEMPTS: usize = 3;
 
-/// How long a client that will be refused is given to say that it wants its refusal in HTTP.
-const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
-
 /// What the destination says about its connections before they say it themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
@@ -113,9 +110,8 @@ impl<S: ServeHttp> Worker<S> {
             self.known_ports.learn(to, false);
             return self.outbound_heard(call, heard, None, record).await;
         }
-        let dial = Box::pin(self.dial_for(&call.resolution, to));
-        let silence = self.limits.idle_timeout;
-        match dial_for_silent(&mut call.first, &call.socket, silence, dial).await? {
+        let dial = || Box::pin(self.dial_for(&call.resolution, to));
+        match dial_for_silent(&mut call.first, &call.socket, &self.limits, dial).await? {
             SpokeFirst::Client(heard, dialled) => {
                 self.known_ports.learn(to, false);
                 self.outbound_heard(call, heard, dialled, record).await
@@ -139,7 +135,7 @@ impl<S: ServeHttp> Worker<S> {
     fn outbound_patience(&self, expected: Expected, to: SocketAddr) -> Duration {
         match expected {
             Expected::Http | Expected::Opaque => self.limits.silence_timeout,
-            Expected::Nothing => REFUSED_PATIENCE,
+            Expected::Nothing => self.limits.last_word_timeout,
             Expected::Any if self.known_ports.server_speaks_first(to) => Duration::ZERO,
             Expected::Any => self.limits.server_first_after,
         }

@@ -40,6 +40,11 @@ pub struct Limits {
     pub silence_timeout: Duration,
     /// After this silence a server may be the one who speaks first.
     pub server_first_after: Duration,
+    /// A server that ends a connection sooner, with nothing said on it, turns its client away; one that ends it later has only
+    /// left.
+    pub turned_away_within: Duration,
+    /// How long a silent client that would be let down is given to say that it speaks HTTP.
+    pub last_word_timeout: Duration,
     /// For connections to the application and outside the mesh.
     pub connect_timeout: Duration,
     /// Opaque connections on which nothing moves.
@@ -56,6 +61,8 @@ impl Default for Limits {
             detect_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(300),
             server_first_after: Duration::from_millis(20),
+            turned_away_within: Duration::from_secs(1),
+            last_word_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(3600),
             keepalive: ASK_AFTER,

@@ -65,6 +65,80 @@ async fn a_client_that_hesitates_and_then_speaks_http_is_still_understood() {
     .await;
 }
 
+const LONG: Duration = Duration::from_secs(60);
+
+/// A client's proxy that dials for a silent client at once, and what it is reached at.
+fn impatient(mesh: &Mesh, endpoints: &[(SocketAddr, Option<SpiffeId>)]) -> (TestProxy, SocketAddr) {
+    let mut client = mesh.proxy("client", 3);
+    client.service(vip(), Protocol::Detect, endpoints);
+    let listen = client.listen_for(vip());
+    client.proxy.limits.server_first_after = Duration::ZERO;
+    client.proxy.limits.last_word_timeout = LONG;
+    client.proxy.limits.turned_away_within = LONG;
+    (client, listen)
+}
+
+/// Says late what it has to say, and is served as HTTP.
+async fn speaks_at_last(mut client: TcpStream) {
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(hear_out(client).await, "outbound http1 GET / HTTP/1.1\n");
+}
+
+#[tokio::test]
+async fn a_silent_client_outlives_the_server_that_was_dialled_for_it() {
+    in_one_thread(async {
+        let mesh = Mesh::new();
+        let app = TcpListener::bind((ip(4), 0)).await.unwrap();
+        let (mut client, listen) = impatient(&mesh, &[(app.local_addr().unwrap(), None)]);
+        client.proxy.limits.turned_away_within = Duration::ZERO;
+        client.start();
+        let silent = dial(listen).await;
+        for _ in 0..3 {
+            drop(app.accept().await.unwrap());
+        }
+        let (_last, _) = app.accept().await.unwrap();
+        speaks_at_last(silent).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_held_up_is_understood_whatever_became_of_who_was_dialled() {
+    in_one_thread(async {
+        let mesh = Mesh::new();
+        let app = TcpListener::bind((ip(4), 0)).await.unwrap();
+        let (mut client, listen) = impatient(&mesh, &[(app.local_addr().unwrap(), None)]);
+        client.start();
+        let silent = dial(listen).await;
+        let (gone, _) = app.accept().await.unwrap();
+        socket2::SockRef::from(&gone)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(gone);
+        speaks_at_last(silent).await;
+
+        let (mut client, listen) = impatient(&mesh, &[]);
+        client.start();
+        speaks_at_last(dial(listen).await).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_turns_its_client_away_does_so_through_the_proxy() {
+    in_one_thread(async {
+        let mesh = Mesh::new();
+        let app = TcpListener::bind((ip(4), 0)).await.unwrap();
+        let (mut client, listen) = impatient(&mesh, &[(app.local_addr().unwrap(), None)]);
+        client.proxy.limits.last_word_timeout = Duration::ZERO;
+        client.start();
+        let silent = dial(listen).await;
+        drop(app.accept().await.unwrap());
+        assert_eq!(hear_out(silent).await, "");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_port_that_is_http_is_never_dialled_for_a_silent_client() {
     in_one_thread(async {
