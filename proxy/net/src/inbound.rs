@@ -70,7 +70,7 @@ impl<S: ServeHttp> Worker<S> {
         let patience = dial_after.unwrap_or(self.limits.silence_timeout);
         let heard = arrived.first.hear(&arrived.socket, patience).await;
         if heard != Heard::Silent {
-            self.known_ports.learn(to.app, false);
+            self.known_ports.client_spoke(to.app, &heard);
             return self.inbound_heard(arrived, heard, None, record).await;
         }
         if dial_after.is_none() {
@@ -79,11 +79,11 @@ impl<S: ServeHttp> Worker<S> {
         let dial = || Box::pin(self.dial_app(to.app));
         match dial_for_silent(&mut arrived.first, &arrived.socket, &self.limits, dial).await? {
             SpokeFirst::Client(heard, dialled) => {
-                self.known_ports.learn(to.app, false);
+                self.known_ports.client_spoke(to.app, &heard);
                 self.inbound_heard(arrived, heard, dialled, record).await
             }
             SpokeFirst::Server(dialled, greeting) => {
-                self.known_ports.learn(to.app, !greeting.is_empty());
+                self.known_ports.server_spoke(to.app, &greeting);
                 let client = Io::Plain(arrived.first.put_back(arrived.socket));
                 let caller = Caller {
                     io: client,
@@ -158,13 +158,7 @@ impl<S: ServeHttp> Worker<S> {
         let may = port.mtls == MtlsMode::Permissive
             && !port.is_http()
             && inbound.authorize_connection(&peer).is_allowed();
-        may.then(|| {
-            if self.known_ports.server_speaks_first(arrived.to.app) {
-                Duration::ZERO
-            } else {
-                self.limits.server_first_after
-            }
-        })
+        may.then(|| self.known_ports.dial_after(arrived.to.app, &self.limits))
     }
 
     async fn inbound_heard(

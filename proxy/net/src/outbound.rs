@@ -107,17 +107,17 @@ impl<S: ServeHttp> Worker<S> {
             .hear(&call.socket, self.outbound_patience(expected, to))
             .await;
         if heard != Heard::Silent || expected != Expected::Any {
-            self.known_ports.learn(to, false);
+            self.known_ports.client_spoke(to, &heard);
             return self.outbound_heard(call, heard, None, record).await;
         }
         let dial = || Box::pin(self.dial_for(&call.resolution, to));
         match dial_for_silent(&mut call.first, &call.socket, &self.limits, dial).await? {
             SpokeFirst::Client(heard, dialled) => {
-                self.known_ports.learn(to, false);
+                self.known_ports.client_spoke(to, &heard);
                 self.outbound_heard(call, heard, dialled, record).await
             }
             SpokeFirst::Server(dialled, greeting) => {
-                self.known_ports.learn(to, !greeting.is_empty());
+                self.known_ports.server_spoke(to, &greeting);
                 Box::pin(self.outbound_opaque(call, Some(dialled), greeting, record)).await
             }
         }
@@ -136,8 +136,7 @@ impl<S: ServeHttp> Worker<S> {
         match expected {
             Expected::Http | Expected::Opaque => self.limits.silence_timeout,
             Expected::Nothing => self.limits.last_word_timeout,
-            Expected::Any if self.known_ports.server_speaks_first(to) => Duration::ZERO,
-            Expected::Any => self.limits.server_first_after,
+            Expected::Any => self.known_ports.dial_after(to, &self.limits),
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Limits {
     pub silence_timeout: Duration,
     /// After this silence a server may be the one who speaks first.
     pub server_first_after: Duration,
+    /// The same where clients have spoken first before.
+    pub held_up_timeout: Duration,
     /// A server that ends a connection sooner, with nothing said on it, turns its client away; one that ends it later has only
     /// left.
     pub turned_away_within: Duration,
@@ -61,6 +63,7 @@ impl Default for Limits {
             detect_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(300),
             server_first_after: Duration::from_millis(20),
+            held_up_timeout: Duration::from_secs(1),
             turned_away_within: Duration::from_secs(1),
             last_word_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),

@@ -125,6 +125,36 @@ async fn a_client_held_up_is_understood_whatever_became_of_who_was_dialled() {
 }
 
 #[tokio::test]
+async fn where_clients_speak_first_nobody_is_dialled_for_one_held_up() {
+    in_one_thread(async {
+        let mesh = Mesh::new();
+        let app = TcpListener::bind((ip(4), 0)).await.unwrap();
+        let dialled = async || {
+            tokio::select! {
+                biased;
+                accepted = app.accept() => accepted.is_ok(),
+                () = std::future::ready(()) => false,
+            }
+        };
+        let (mut client, listen) = impatient(&mesh, &[(app.local_addr().unwrap(), None)]);
+        client.proxy.limits.held_up_timeout = LONG;
+        client.start();
+        let first = dial(listen).await;
+        while !dialled().await {
+            tokio::task::yield_now().await;
+        }
+        speaks_at_last(first).await;
+        let second = dial(listen).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        speaks_at_last(second).await;
+        assert!(!dialled().await);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_turns_its_client_away_does_so_through_the_proxy() {
     in_one_thread(async {
         let mesh = Mesh::new();
