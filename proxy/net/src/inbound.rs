@@ -69,8 +69,10 @@ impl<S: ServeHttp> Worker<S> {
         };
         let patience = dial_after.unwrap_or(self.limits.silence_timeout);
         let heard = arrived.first.hear(&arrived.socket, patience).await;
-        if heard != Heard::Silent {
+        if dial_after.is_some() {
             self.known_ports.client_spoke(to.app, &heard);
+        }
+        if heard != Heard::Silent {
             return self.inbound_heard(arrived, heard, None, record).await;
         }
         if dial_after.is_none() {

@@ -106,8 +106,10 @@ impl<S: ServeHttp> Worker<S> {
             .first
             .hear(&call.socket, self.outbound_patience(expected, to))
             .await;
-        if heard != Heard::Silent || expected != Expected::Any {
+        if expected == Expected::Any {
             self.known_ports.client_spoke(to, &heard);
+        }
+        if heard != Heard::Silent || expected != Expected::Any {
             return self.outbound_heard(call, heard, None, record).await;
         }
         let dial = || Box::pin(self.dial_for(&call.resolution, to));
