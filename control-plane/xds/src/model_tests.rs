@@ -463,14 +463,19 @@ impl Mesh {
     }
 }
 
+/// In [`KINDS`].
+const ENDPOINTS: usize = 3;
+
+fn offer(bucket: usize, pods: &[usize]) -> Step {
+    Step::Bucket(bucket, Some((0, pods.iter().copied().collect())))
+}
+
 /// The response that is out when a client lets go of a name comes in all the same, and counts if the client is back by then.
 #[test]
 fn who_is_back_before_it_answers_may_use_what_was_out() {
     let mut mesh = Mesh::new();
-    let kind = KINDS.iter().position(|kind| *kind == Kind::Endpoints);
-    let (caller, kind, name, leaving) = (1, kind.unwrap(), 1, 2);
-    let offer = |pods: &[usize]| Step::Bucket(name, Some((0, pods.iter().copied().collect())));
-    mesh.step(offer(&[leaving]));
+    let (caller, kind, name, leaving) = (1, ENDPOINTS, 1, 2);
+    mesh.step(offer(name, &[leaving]));
     mesh.step(Step::Subscribe(caller, kind, name));
     mesh.step(Step::Poll(caller));
     mesh.step(Step::Terminating(leaving));
@@ -480,7 +485,7 @@ fn who_is_back_before_it_answers_may_use_what_was_out() {
         refuse: false,
     };
     for step in [
-        offer(&[]),
+        offer(name, &[]),
         Step::Unsubscribe(caller, kind, name),
         Step::Subscribe(caller, kind, name),
         answer,
@@ -497,9 +502,7 @@ fn who_is_back_before_it_answers_may_use_what_was_out() {
 #[test]
 fn who_asks_again_and_again_and_refuses_uses_what_it_has() {
     let mut mesh = Mesh::new();
-    let kind = KINDS.iter().position(|kind| *kind == Kind::Endpoints);
-    let (caller, kind, name, leaving) = (0, kind.unwrap(), 0, 2);
-    let offer = |pods: &[usize]| Step::Bucket(name, Some((0, pods.iter().copied().collect())));
+    let (caller, kind, name, leaving) = (0, ENDPOINTS, 0, 2);
     let ask = || Step::Subscribe(caller, kind, name);
     let answer = |refuse| Step::Answer {
         proxy: caller,
@@ -507,14 +510,14 @@ fn who_asks_again_and_again_and_refuses_uses_what_it_has() {
         refuse,
     };
     for step in [
-        offer(&[leaving]),
+        offer(name, &[leaving]),
         ask(),
         Step::Poll(caller),
         ask(),
         answer(false),
         ask(),
         Step::Terminating(leaving),
-        offer(&[]),
+        offer(name, &[]),
         Step::Poll(caller),
         answer(true),
     ] {

@@ -89,10 +89,9 @@ impl Subscription {
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
+    /// What it brings. The client may have let go of some since, before it read this response or
+    /// after: should it come back to one before it answers, it may act on this response.
     names: Vec<Arc<str>>,
-    /// Those of them that the client has let go of since, before it read this response or after:
-    /// should it come back to one before it answers, it may act on this response.
-    let_go: Vec<Arc<str>>,
 }
 
 /// What the client's answer to a response says.
@@ -131,7 +130,8 @@ impl TypeState {
 
     /// All names of which the client has or gets something.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        let let_go = self.in_flight.iter().flat_map(|out| &out.let_go);
+        let in_flight = self.in_flight.iter().flat_map(|out| &out.names);
+        let let_go = in_flight.filter(|name| !self.names.contains_key(*name));
         self.names.keys().chain(let_go)
     }
 
@@ -141,10 +141,7 @@ impl TypeState {
         let before = self.names.get(&name);
         let had =
             before.is_some_and(|s| s.held.is_resource() || s.outstanding() != Outstanding::NOTHING);
-        let may_get = self.in_flight.as_mut().is_some_and(|in_flight| {
-            in_flight.let_go.retain(|let_go| *let_go != name);
-            in_flight.names.contains(&name)
-        });
+        let may_get = self.is_in_flight(&name);
         let since = match held {
             Held::Nothing if kind.is_lookup() && !had && !may_get => NEVER,
             _ => FROM_THE_START,
@@ -165,16 +162,12 @@ impl TypeState {
     /// Lets go of a name. Returns whether the client has nothing of it from now on: it had it, and
     /// no response that is out brings it.
     pub fn unsubscribe(&mut self, name: &str) -> bool {
-        let Some((name, _)) = self.names.remove_entry(name) else {
-            return false;
-        };
-        match &mut self.in_flight {
-            Some(in_flight) if in_flight.names.contains(&name) => {
-                in_flight.let_go.push(name);
-                false
-            }
-            _ => true,
-        }
+        self.names.remove(name).is_some() && !self.is_in_flight(name)
+    }
+
+    fn is_in_flight(&self, name: &str) -> bool {
+        let mut in_flight = self.in_flight.iter().flat_map(|out| &out.names);
+        in_flight.any(|brought| **brought == *name)
     }
 
     pub fn changed(&mut self, name: &str, epoch: u64) {
@@ -208,13 +201,11 @@ impl TypeState {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.nonce == nonce) else {
             return Answered::default();
         };
-        let mut answered = Answered {
-            refused: Vec::new(),
-            let_go: in_flight.let_go,
-        };
+        let mut answered = Answered::default();
         for name in in_flight.names {
             let refusal = refused(&name);
             let Some(subscription) = self.names.get_mut(&name) else {
+                answered.let_go.push(name);
                 continue;
             };
             let Some(sent) = subscription.sent.take() else {
@@ -324,11 +315,7 @@ impl TypeState {
         if sent.is_empty() {
             return None;
         }
-        self.in_flight = Some(InFlight {
-            nonce,
-            names: sent,
-            let_go: Vec::new(),
-        });
+        self.in_flight = Some(InFlight { nonce, names: sent });
         Some((resources, removed))
     }
 
