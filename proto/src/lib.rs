@@ -1,5 +1,5 @@
-//! The wire between control plane and proxies: the `.proto` files of this folder and the code generated from them.
-//! No logic lives here; what the messages mean is written down in the `.proto` files.
+//! The wire between control plane and proxies: the `.proto` files of this folder and the code generated from them
+//! (`generated`; `tests/generated.rs` says how). No logic lives here; what the messages mean is written down in the `.proto` files.
 #![allow(missing_docs, clippy::all, rust_2018_idioms)]
 
 /// The xDS v3 delta transport, wire-compatible with Envoy's.
@@ -7,14 +7,14 @@ pub mod envoy {
     pub mod config {
         pub mod core {
             pub mod v3 {
-                tonic::include_proto!("envoy.config.core.v3");
+                include!("generated/envoy.config.core.v3.rs");
             }
         }
     }
     pub mod service {
         pub mod discovery {
             pub mod v3 {
-                tonic::include_proto!("envoy.service.discovery.v3");
+                include!("generated/envoy.service.discovery.v3.rs");
             }
         }
     }
@@ -23,7 +23,7 @@ pub mod envoy {
 /// `google.rpc.Status`.
 pub mod google {
     pub mod rpc {
-        tonic::include_proto!("google.rpc");
+        include!("generated/google.rpc.rs");
     }
 }
 
@@ -32,13 +32,13 @@ pub mod weft {
     /// Issuing of workload certificates.
     pub mod ca {
         pub mod v1 {
-            tonic::include_proto!("weft.ca.v1");
+            include!("generated/weft.ca.v1.rs");
         }
     }
     /// The resources on the stream.
     pub mod mesh {
         pub mod v1 {
-            tonic::include_proto!("weft.mesh.v1");
+            include!("generated/weft.mesh.v1.rs");
         }
     }
 }
