@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Probe as K8sProbe;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use weft_inject::names::HEALTH_PORT;
 pub use weft_inject::probes::Hook;
 use weft_inject::probes::{key, path as proxy_path};
@@ -16,9 +17,12 @@ use weft_inject::probes::{key, path as proxy_path};
 use crate::http;
 use crate::workload::template::Port;
 
-/// Until a probe has succeeded once it is repeated at this pace instead of its own: programs here
-/// start at once, and a period of ten seconds would be spent waiting.
+/// Until a probe has succeeded once it is asked at this pace, too: programs here start at once, and a
+/// period of ten seconds would be spent waiting. A failure counts at the probe's own pace only, so
+/// that a threshold gives a slow program the time that it says.
 const EAGER_PERIOD: Duration = Duration::from_millis(100);
+/// What has not started by then may take its time.
+const EAGER_FOR: Duration = Duration::from_secs(30);
 
 /// A container's probes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -162,16 +166,24 @@ impl Probe {
         A: Future<Output = bool>,
     {
         tokio::time::sleep(self.initial_delay).await;
+        let start = Instant::now();
+        let mut due = start;
         let mut good: Option<bool> = None;
+        let mut ever_good = false;
         let (mut successes, mut failures) = (0, 0);
         loop {
+            let asked = Instant::now();
+            let is_due = asked >= due;
+            if is_due {
+                due = asked + self.period;
+            }
             if tokio::time::timeout(self.timeout, ask())
                 .await
                 .unwrap_or(false)
             {
                 (successes, failures) = (successes + 1, 0);
             } else {
-                (successes, failures) = (0, failures + 1);
+                (successes, failures) = (0, failures + u32::from(is_due));
             }
             let verdict = match good {
                 Some(true) if failures >= self.failure_threshold => Some(false),
@@ -182,15 +194,12 @@ impl Probe {
             };
             if let Some(verdict) = verdict {
                 good = Some(verdict);
+                ever_good |= verdict;
                 changed(verdict);
             }
-            let eager = good != Some(true) && failures < self.failure_threshold;
-            tokio::time::sleep(if eager {
-                EAGER_PERIOD.min(self.period)
-            } else {
-                self.period
-            })
-            .await;
+            let eager = !ever_good && start.elapsed() < EAGER_FOR;
+            let early = Instant::now() + EAGER_PERIOD;
+            tokio::time::sleep_until(if eager { due.min(early) } else { due }).await;
         }
     }
 }
@@ -335,7 +344,7 @@ mod tests {
     async fn eager_until_good_and_then_at_its_period() {
         let answers = [false, false, true, false, true, false, false, false];
         let heard = verdicts(probe(10, 1, 3), &answers).await;
-        assert_eq!(heard, [(200, true), (50_200, false)]);
+        assert_eq!(heard, [(200, true), (50_000, false)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -347,7 +356,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_container_that_never_answers_is_reported_too() {
-        assert_eq!(verdicts(probe(10, 1, 3), &[false; 3]).await, [(200, false)]);
+        let heard = verdicts(probe(10, 1, 3), &[false; 300]).await;
+        assert_eq!(heard, [(20_000, false)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_starts_late_is_seen_at_once() {
+        let mut answers = [false; 48];
+        answers[47] = true;
+        let heard = verdicts(probe(10, 1, 3), &answers).await;
+        assert_eq!(heard, [(4_700, true)]);
     }
 
     #[test]
