@@ -32,8 +32,7 @@ async fn helm(args: &[&str]) -> anyhow::Result<Output> {
 
 /// Helm, at the cluster of this file.
 async fn helm_at(kubeconfig: Option<&Path>, args: &[&str]) -> anyhow::Result<Output> {
-    let built = Command::new(project("tests/scripts/cached-go"))
-        .arg(project("tests/helm"))
+    let built = Command::new(project("tests/cluster/binaries"))
         .output()
         .await?;
     anyhow::ensure!(
