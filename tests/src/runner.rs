@@ -1,5 +1,5 @@
-//! Runs the tests of a suite: at most two at once, some tests alone, and at the end a look at what
-//! was left behind. What a test is given (a mesh, a part of a cluster) is its own business.
+//! Runs the tests of a suite: at most two at once, each in the company that it bears, and at the end a
+//! look at what was left behind. What a test is given (a mesh, a part of a cluster) is its own business.
 //!
 //! It speaks libtest's language as far as the scripts need it: `NAME… [--exact] [--list]
 //! [--test-threads N]`, and one line `test result: …` at the end.
@@ -9,7 +9,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -31,12 +31,26 @@ pub type Run = fn(&'static str) -> Pin<Box<dyn Future<Output = Outcome>>>;
 pub struct Test {
     /// Its name.
     pub name: &'static str,
-    /// Whether it runs alone: load, kill and roll-over tests.
-    pub alone: bool,
+    /// Beside what it may run.
+    pub company: Company,
     /// Why it cannot run here, where that is so: it says so and counts neither as passed nor as failed.
     pub possible: Check,
     /// What it does.
     pub run: Run,
+}
+
+/// Beside what a test runs. In a suite whose tests share nothing (each has a mesh of its own) all but
+/// [`Company::Nobody`] are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// Others that share what it uses (the cluster), and any that do not.
+    Any,
+    /// Any: it uses nothing of what is shared.
+    Apart,
+    /// Those apart only: it changes what is shared under everybody's feet.
+    OnlyApart,
+    /// Nobody: load, kill and roll-over tests.
+    Nobody,
 }
 
 /// What is done or looked at outside the tests.
@@ -67,7 +81,7 @@ macro_rules! test {
     ($name:ident, $fixture:expr) => {
         $crate::runner::Test {
             name: stringify!($name),
-            alone: false,
+            company: $crate::runner::Company::Any,
             possible: $crate::runner::anywhere,
             run: |name| {
                 Box::pin($crate::fixture::in_mesh(name, $fixture, |mesh| {
@@ -78,20 +92,20 @@ macro_rules! test {
     };
     (alone $name:ident, $fixture:expr) => {
         $crate::runner::Test {
-            alone: true,
+            company: $crate::runner::Company::Nobody,
             ..$crate::test!($name, $fixture)
         }
     };
 }
 
-/// Names a test in the cluster: `cluster_test!(alone name)`, `cluster_test!(own alone name)` where it
-/// needs the cluster that the suite starts itself.
+/// Names a test in the cluster: `cluster_test!(only_apart name)` (a [`Company`]), `cluster_test!(own nobody
+/// name)` where it needs the cluster that the suite starts itself.
 #[macro_export]
 macro_rules! cluster_test {
     ($name:ident) => {
         $crate::runner::Test {
             name: stringify!($name),
-            alone: false,
+            company: $crate::runner::Company::Any,
             possible: $crate::runner::anywhere,
             run: |name| {
                 Box::pin($crate::cluster::in_cluster(name, |trial| {
@@ -100,9 +114,21 @@ macro_rules! cluster_test {
             },
         }
     };
-    (alone $name:ident) => {
+    (apart $name:ident) => {
         $crate::runner::Test {
-            alone: true,
+            company: $crate::runner::Company::Apart,
+            ..$crate::cluster_test!($name)
+        }
+    };
+    (only_apart $name:ident) => {
+        $crate::runner::Test {
+            company: $crate::runner::Company::OnlyApart,
+            ..$crate::cluster_test!($name)
+        }
+    };
+    (nobody $name:ident) => {
+        $crate::runner::Test {
+            company: $crate::runner::Company::Nobody,
             ..$crate::cluster_test!($name)
         }
     };
@@ -241,8 +267,34 @@ fn nothing_left(marker: &str, before: &Snapshot) -> Outcome {
     Ok(())
 }
 
-/// Shared tests hold it for reading, those that run alone for writing.
-type Turn = RwLock<()>;
+/// What keeps tests out of each other's way: whoever may have company holds `machine` for reading, and
+/// whoever shares (the cluster) `shared`; who bears no other holds it for writing.
+#[derive(Debug, Default)]
+struct Turn {
+    machine: RwLock<()>,
+    shared: RwLock<()>,
+}
+
+impl Turn {
+    /// Waits for it, and holds it until what is returned goes.
+    fn take(&self, company: Company) -> impl Sized {
+        let Self { machine, shared } = self;
+        match company {
+            Company::Any => (Some(read(machine)), Some(read(shared)), None),
+            Company::Apart => (Some(read(machine)), None, None),
+            Company::OnlyApart => (Some(read(machine)), None, Some(write(shared))),
+            Company::Nobody => (None, None, Some(write(machine))),
+        }
+    }
+}
+
+fn read(lock: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(lock: &RwLock<()>) -> RwLockWriteGuard<'_, ()> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -251,23 +303,41 @@ struct Counts {
     not_run: usize,
 }
 
+/// The tests that wait, in their order.
+#[derive(Debug)]
+struct Queue(Mutex<VecDeque<Test>>);
+
+impl Queue {
+    /// The next one for a thread that takes companies in this order.
+    fn next(&self, order: &[Company]) -> Option<Test> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = order
+            .iter()
+            .find_map(|company| waiting.iter().position(|test| test.company == *company));
+        waiting.remove(found?)
+    }
+}
+
+/// While one thread takes what bears no other in the cluster, the other has what needs none.
+const ORDERS: [[Company; 4]; 2] = {
+    use Company::{Any, Apart, Nobody, OnlyApart};
+    [
+        [Any, OnlyApart, Apart, Nobody],
+        [Any, Apart, OnlyApart, Nobody],
+    ]
+};
+
 fn run_all(tests: &[Test], threads: usize) -> Counts {
-    let (shared, alone): (Vec<Test>, Vec<Test>) =
-        tests.iter().cloned().partition(|test| !test.alone);
-    let queue = Arc::new(Mutex::new(VecDeque::from([shared, alone].concat())));
+    let queue = Queue(Mutex::new(tests.iter().cloned().collect()));
     let counts = Mutex::new(Counts::default());
     let turn = Turn::default();
+    let (queue, turn, counts_of) = (&queue, &turn, &counts);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some(test) = next else { return };
-                    let verdict = take_turn(&test, &turn);
-                    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for order in ORDERS.iter().take(threads) {
+            scope.spawn(move || {
+                while let Some(test) = queue.next(order) {
+                    let verdict = take_turn(&test, turn);
+                    let mut counts = counts_of.lock().unwrap_or_else(PoisonError::into_inner);
                     match verdict {
                         Some(true) => counts.passed += 1,
                         Some(false) => counts.failed += 1,
@@ -286,13 +356,8 @@ fn take_turn(test: &Test, turn: &Turn) -> Option<bool> {
         println!("test {} ... NOT RUN: {reason:#}", test.name);
         return None;
     }
-    Some(if test.alone {
-        let _turn = turn.write().unwrap_or_else(PoisonError::into_inner);
-        run_one(test)
-    } else {
-        let _turn = turn.read().unwrap_or_else(PoisonError::into_inner);
-        run_one(test)
-    })
+    let _turn = turn.take(test.company);
+    Some(run_one(test))
 }
 
 fn run_one(test: &Test) -> bool {
@@ -325,5 +390,50 @@ pub async fn bounded(body: impl Future<Output = Outcome>) -> Outcome {
         // The message has been printed where it panicked.
         Ok(Err(_)) => Err(anyhow::anyhow!("an assertion does not hold")),
         Err(_) => Err(anyhow::anyhow!("not done within {LIMIT:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &'static str, company: Company) -> Test {
+        Test {
+            name,
+            company,
+            possible: anywhere,
+            run: |_| Box::pin(async { Ok(()) }),
+        }
+    }
+
+    #[test]
+    fn what_shares_nothing_runs_beside_what_bears_no_other() {
+        let queue = Queue(Mutex::new(VecDeque::from([
+            named("load", Company::Nobody),
+            named("outage", Company::OnlyApart),
+            named("chart", Company::Apart),
+            named("status", Company::Any),
+            named("upgrade", Company::OnlyApart),
+        ])));
+        let [one, other] = &ORDERS;
+        let mut taken = Vec::new();
+        for order in [one, other, one, other, one, other] {
+            taken.extend(queue.next(order).map(|test| test.name));
+        }
+        assert_eq!(taken, ["status", "chart", "outage", "upgrade", "load"]);
+    }
+
+    #[test]
+    fn nobody_beside_the_machine_and_one_at_a_time_in_the_cluster() {
+        let turn = Turn::default();
+        let held = (turn.take(Company::OnlyApart), turn.take(Company::Apart));
+        assert!(turn.shared.try_read().is_err());
+        assert!(turn.machine.try_write().is_err());
+        drop(held);
+        let held = turn.take(Company::Nobody);
+        assert!(turn.machine.try_read().is_err());
+        drop(held);
+        let _held = (turn.take(Company::Any), turn.take(Company::Any));
+        assert!(turn.shared.try_write().is_err());
     }
 }

@@ -23,7 +23,7 @@ pub use api_server::{ApiServer, own_address};
 pub use kubectl::{Fact, Kubectl, condition, container, until};
 pub use local::{CutOff, Held, Local};
 pub use mesh::{Mesh, run_weft, weft};
-pub use trial::{Body, Namespace, Trial, client, in_cluster, keep_namespace};
+pub use trial::{Body, Namespace, Trial, WAITING, client, in_cluster, keep_namespace};
 
 use crate::artifacts::artifacts;
 use crate::runner::{Outcome, Suite};

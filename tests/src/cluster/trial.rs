@@ -64,6 +64,10 @@ impl Namespace {
     }
 }
 
+/// Waits until it is told to end, and ends at once: the first process of a container hears no signal that it does not ask for, and
+/// would be given the two seconds that the kubelet grants at least.
+pub const WAITING: [&str; 3] = ["sh", "-c", "trap exit TERM; sleep infinity & wait"];
+
 /// A pod with the container `client` that waits to be told what to do (`Namespace::curl`, `exec`), on
 /// this node if one is named; as JSON, for `apply`.
 pub fn client(name: &str, node: Option<&str>) -> String {
@@ -77,7 +81,7 @@ pub fn client(name: &str, node: Option<&str>) -> String {
             "containers": [{
                 "name": "client",
                 "image": TOOLS,
-                "command": ["sleep", "infinity"],
+                "command": WAITING,
             }],
         },
     })
@@ -174,6 +178,11 @@ impl Trial {
     async fn remove(&self) -> anyhow::Result<()> {
         let namespaces = std::mem::take(&mut *self.list());
         for namespace in namespaces {
+            let kubectl = self.cluster.kubectl();
+            kubectl
+                .text(&["delete", "namespace", &namespace.name, "--wait=false"])
+                .await?;
+            // Now that nothing makes them anew.
             let pods = [
                 "delete",
                 "pods",
@@ -182,10 +191,6 @@ impl Trial {
                 "--wait=false",
             ];
             namespace.text(&pods).await?;
-            let kubectl = self.cluster.kubectl();
-            kubectl
-                .text(&["delete", "namespace", &namespace.name, "--wait=false"])
-                .await?;
         }
         Ok(())
     }

@@ -14,12 +14,12 @@ use crate::platform::NGINX;
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![cluster_test!(alone nothing_fails_while_restarted_and_scaled_to_ten_and_back)]
+    vec![cluster_test!(nobody nothing_fails_while_restarted_and_scaled_to_ten_and_back)]
 }
 
 /// Requests a second, all clients together: what the machine of a whole cluster bears while pods start
-/// on it.
-const RATE: u32 = 100;
+/// on it, and as many as make [`LEAST_REQUESTS`](weft_tests::load::LEAST_REQUESTS) in the time that the events take.
+const RATE: u32 = 152;
 const DEPLOYMENT: &str = "deployment/nginx-deployment";
 
 /// nginx, as the tutorial says, and load on it.
