@@ -12,10 +12,18 @@ SUITE ?= e2e
 # `make campaign CASES=20000`
 CASES ?= 20000
 
+# A step's output is kept and its time noted (`tests/scripts/report`); a stage is a step that counts tests.
+STEP := tests/scripts/step
 STAGE := tests/scripts/stage
+# Clippy in the compiler's place, for what is built to be tested.
+LINTED := tests/scripts/linted
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The programs of a mesh, without those of the tests and benchmarks.
+MESH := weft weft-control-plane weft-proxy weft-local
+# Not among all targets (`test = false`): they need root and minutes.
+SUITES := e2e cluster conformance
 
-.PHONY: help setup build images proxy-image demo test test-fast test-e2e test-cluster conformance cluster cluster-programs lint fmt soak campaign bench bench-streams crds capabilities clean
+.PHONY: help setup build images demo test test-fast test-e2e test-cluster conformance ahead checked cluster-setup cluster-programs conformance-programs proxy-image cluster lint fmt soak campaign bench bench-streams crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
@@ -33,65 +41,74 @@ setup:
 	@tests/scripts/setup
 
 build: setup
-	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build --locked --bins $(addprefix -p ,$(MESH))
 
 # Released and static, without a container engine.
 REGISTRY ?= docker.io/weft
 images: setup
 	manifests/images/build $(TARGET)/images $(REGISTRY)
 
-# Tests in a cluster have the proxy in the image that people get, and the control plane as it was built for them: the other
-# image takes as long again. While working, `cargo test --test cluster` has both as they were built.
-proxy-image: setup
-	manifests/images/build $(TARGET)/e2e/images docker.io/weft proxy
-test-cluster conformance: export WEFT_IMAGES = $(abspath $(TARGET)/e2e/images)
-
-demo: build
+demo: setup
 	@manifests/demo/run $(SECONDS)
 
-test: test-fast test-e2e test-cluster
+# What the cluster stages build is begun at once, in the time that compiling and the other suites leave.
+test: setup cluster-setup
+	tests/scripts/beside $(MAKE) --no-print-directory ahead -- $(MAKE) --no-print-directory test-fast test-e2e test-cluster
+ahead: cluster-programs proxy-image conformance-programs
+
+# Everything that is tested, linted and compiled in one go: all stages run what lies there.
+checked: setup
+	$(STEP) format $(CARGO) fmt --all --check
+	$(STEP) build $(LINTED) $(CARGO) build --workspace --all-targets --locked
+	$(STEP) build-suites $(LINTED) $(CARGO) build --workspace $(addprefix --test ,$(SUITES)) --locked
+
+lint: checked
+	$(STEP) licences tests/scripts/deny
 
 # The same inputs to the property tests each time: new ones are for `make campaign`, which is nobody's gate.
 test-fast: export PROPTEST_RNG_SEED = 20260101
-test-fast: setup lint
-	$(STAGE) test-fast $(CARGO) test --workspace --locked
+test-fast: lint
+	$(STAGE) test-fast $(LINTED) $(CARGO) test --workspace --locked
 
-# The same features as the unit tests' build, so that nothing is compiled twice.
-test-e2e: setup
-	$(CARGO) build --workspace --bins --tests --locked
-	tests/scripts/previous-release
-	$(STAGE) test-e2e $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
+test-e2e: checked
+	$(STEP) previous-release tests/scripts/previous-release
+	$(STAGE) test-e2e $(LINTED) $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
+
+# Tests in a cluster have the proxy in the image that people get, and the control plane as it was built for them: the other
+# image takes as long again. While working, `cargo test --test cluster` has both as they were built.
+test-cluster conformance: export WEFT_IMAGES = $(abspath $(TARGET)/e2e/images)
 
 # In a real Kubernetes: that of KUBECONFIG, or one that is built (minutes, once) and started here.
-test-cluster: cluster-programs proxy-image
-	$(CARGO) build --workspace --bins --tests --locked
-	$(STAGE) test-cluster $(CARGO) test --workspace --locked --test cluster -- --test-threads=2
+test-cluster: checked cluster-setup cluster-programs proxy-image
+	$(STAGE) test-cluster $(LINTED) $(CARGO) test --workspace --locked --test cluster -- --test-threads=2
 
 # The official suite of the Gateway API, likewise.
-conformance: cluster-programs proxy-image
-	tests/scripts/cached-go tests/conformance
-	tests/scripts/cached-go tests/conformance/echo-advanced
-	$(CARGO) build --workspace --bins --tests --locked
-	$(STAGE) conformance $(CARGO) test --workspace --locked --test conformance
+conformance: checked cluster-setup cluster-programs conformance-programs proxy-image
+	$(STAGE) conformance $(LINTED) $(CARGO) test --workspace --locked --test conformance
+
+# Its symbols are stripped anyway.
+proxy-image: export CARGO_PROFILE_RELEASE_DEBUG = false
+proxy-image: setup
+	$(STEP) proxy-image manifests/images/build $(TARGET)/e2e/images docker.io/weft proxy
+
+cluster-setup: setup
+ifndef KUBECONFIG
+	@tests/scripts/setup cluster
+endif
+
+cluster-programs: cluster-setup
+ifndef KUBECONFIG
+	$(STEP) cluster-programs tests/cluster/binaries
+endif
+
+conformance-programs: setup
+	$(STEP) conformance-suite tests/scripts/cached-go tests/conformance
+	$(STEP) conformance-echo tests/scripts/cached-go tests/conformance/echo-advanced
 
 cluster: cluster-programs
 	$(CARGO) build --workspace --bins --locked
 	tests/cluster/images $(TARGET)/e2e/cluster/images $(TARGET)/debug
 	tests/cluster/up $(TARGET)/e2e/cluster/images
-
-cluster-programs: setup
-ifndef KUBECONFIG
-	tests/scripts/setup cluster
-	tests/cluster/binaries
-	tests/scripts/cached-go tests/cluster/coredns
-	tests/scripts/cached-go tests/helm
-endif
-
-lint: setup
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --workspace --test e2e --test cluster --test conformance --locked -- -D warnings # not among all targets: `test = false`
-	tests/scripts/deny
 
 fmt:
 	$(CARGO) fmt --all
@@ -103,7 +120,7 @@ crds:
 capabilities:
 	UPDATE_CAPABILITIES=1 $(CARGO) test --workspace --locked --test capabilities
 
-soak: build
+soak: checked
 	tests/scripts/soak '$(TEST)' '$(N)' '$(SUITE)'
 
 campaign: setup
@@ -115,7 +132,8 @@ bench: setup
 # Memory per idle stream of the control plane; `make bench-streams STREAMS=10000 SERVICES=10000`
 STREAMS ?= 2000
 SERVICES ?= 10000
-bench-streams: build
+bench-streams: setup
+	$(CARGO) build --workspace --bins --locked
 	ulimit -n 65536; $(TARGET)/debug/weft-idle-streams $(STREAMS) $(SERVICES)
 
 clean:
