@@ -4,6 +4,7 @@
 //! It speaks libtest's language as far as the scripts need it: `NAME… [--exact] [--list]
 //! [--test-threads N]`, and one line `test result: …` at the end.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -220,7 +221,7 @@ pub fn main_in(suite: &Suite, tests: &[Test]) -> ExitCode {
     let mut failed = 0;
     let mut check = |name: &str, outcome: Outcome| {
         if let Err(error) = &outcome {
-            println!("test {name} ... FAILED\n{error:#}");
+            println!("test {name} ... FAILED (0.0 s)\n{error:#}\n");
             failed += 1;
         }
         outcome.is_ok()
@@ -370,7 +371,7 @@ fn run_one(test: &Test) -> bool {
         runtime.block_on((test.run)(test.name))
     };
     let result = std::panic::catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
+        .unwrap_or_else(|panic| Err(anyhow::anyhow!("it panicked: {}", said(&*panic))));
     let seconds = start.elapsed().as_secs_f32();
     match &result {
         Ok(()) => println!("test {} ... ok ({seconds:.1} s)", test.name),
@@ -382,13 +383,19 @@ fn run_one(test: &Test) -> bool {
     result.is_ok()
 }
 
+/// What a panic said: an assertion's message. Where, is printed where it happened.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    let said = owned.or_else(|| panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("without a message")
+}
+
 /// Runs a test's body: not for ever, and a panic is a failure like another.
 pub async fn bounded(body: impl Future<Output = Outcome>) -> Outcome {
     let body = AssertUnwindSafe(body).catch_unwind();
     match tokio::time::timeout(LIMIT, body).await {
         Ok(Ok(result)) => result,
-        // The message has been printed where it panicked.
-        Ok(Err(_)) => Err(anyhow::anyhow!("an assertion does not hold")),
+        Ok(Err(panic)) => Err(anyhow::anyhow!("it panicked: {}", said(&*panic))),
         Err(_) => Err(anyhow::anyhow!("not done within {LIMIT:?}")),
     }
 }
