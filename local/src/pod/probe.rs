@@ -316,17 +316,22 @@ mod tests {
         }
     }
 
-    /// What `watch` says, and when in milliseconds, to a series of answers.
+    /// What `watch` says, and when in milliseconds, to a series of answers, until they have all been given.
     async fn verdicts(probe: Probe, answers: &[bool]) -> Vec<(u128, bool)> {
         let start = tokio::time::Instant::now();
         let heard = RefCell::new(Vec::new());
         let asked = RefCell::new(answers.iter());
+        let all_given = tokio::sync::Notify::new();
         let ask = || {
             let answer = asked.borrow_mut().next().copied();
+            let all_given = &all_given;
             async move {
                 match answer {
                     Some(answer) => answer,
-                    None => std::future::pending().await,
+                    None => {
+                        all_given.notify_one();
+                        std::future::pending().await
+                    }
                 }
             }
         };
@@ -335,8 +340,10 @@ mod tests {
                 .borrow_mut()
                 .push((start.elapsed().as_millis(), verdict));
         });
-        let limit = probe.period * (u32::try_from(answers.len()).unwrap() + 1);
-        let _ = tokio::time::timeout(limit, watch).await;
+        tokio::select! {
+            () = watch => {}
+            () = all_given.notified() => {}
+        }
         heard.into_inner()
     }
 
