@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-# Fresh: Debian 12, root, git, make and Rust. `make setup` installs the rest from Debian's packages.
+# Fresh: Debian 12, root, git, make and Rust, and for the tests Go 1.26. `make setup` installs the rest from Debian's packages.
 
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -23,13 +23,15 @@ MESH := weft weft-control-plane weft-proxy weft-local
 # Not among all targets (`test = false`): they need root and minutes.
 SUITES := e2e cluster conformance
 
-.PHONY: help setup build images demo test test-fast test-e2e test-cluster conformance ahead checked cluster-setup cluster-programs conformance-programs proxy-image cluster lint fmt soak campaign bench bench-streams crds capabilities clean
+.PHONY: help setup build images demo test test-fast test-e2e test-cluster conformance ahead build-tests cluster-setup cluster-programs conformance-programs proxy-image cluster lint fmt soak campaign bench bench-streams crds capabilities clean
 
 help:
 	@echo 'make demo               build Weft and watch a small shop run through it (root; SECONDS=20 for a bounded run)'
 	@echo 'make test               every stage: test-fast, test-e2e, test-cluster'
 	@echo 'make conformance        the Gateway API suite in a real Kubernetes; its report becomes docs/conformance/report.yaml'
 	@echo 'make cluster            a Kubernetes of two nodes on this machine, with the images as built now, until Ctrl-C'
+	@echo 'make build              the four programs of a mesh, in target/debug'
+	@echo 'make build-tests        everything that tests run, formatted and linted, in target/debug'
 	@echo 'make lint               fmt, clippy, cargo-deny'
 	@echo 'make images             the images of proxy and control plane, under target/images (REGISTRY=registry.example/weft)'
 	@echo 'make bench              CPU per request beside Envoy and HAProxy; results under bench/results'
@@ -56,13 +58,13 @@ test: setup cluster-setup
 	tests/scripts/beside $(MAKE) --no-print-directory ahead -- $(MAKE) --no-print-directory test-fast test-e2e test-cluster
 ahead: cluster-programs proxy-image conformance-programs
 
-# Everything that is tested, linted and compiled in one go: all stages run what lies there.
-checked: setup
+# Formatting checked, and all crates and tests compiled and linted in one go: what every stage then runs.
+build-tests: setup
 	$(STEP) format $(CARGO) fmt --all --check
 	$(STEP) build $(LINTED) $(CARGO) build --workspace --all-targets --locked
 	$(STEP) build-suites $(LINTED) $(CARGO) build --workspace $(addprefix --test ,$(SUITES)) --locked
 
-lint: checked
+lint: build-tests
 	$(STEP) licences tests/scripts/deny
 
 # The same inputs to the property tests each time: new ones are for `make campaign`, which is nobody's gate.
@@ -70,7 +72,7 @@ test-fast: export PROPTEST_RNG_SEED = 20260101
 test-fast: lint
 	$(STAGE) test-fast $(LINTED) $(CARGO) test --workspace --locked
 
-test-e2e: checked
+test-e2e: build-tests
 	$(STEP) previous-release tests/scripts/previous-release
 	$(STAGE) test-e2e $(LINTED) $(CARGO) test --workspace --locked --test e2e -- --test-threads=2
 
@@ -79,14 +81,14 @@ test-e2e: checked
 test-cluster conformance: export WEFT_IMAGES = $(abspath $(TARGET)/e2e/images)
 
 # In a real Kubernetes: that of KUBECONFIG, or one that is built (minutes, once) and started here.
-test-cluster: checked cluster-setup cluster-programs proxy-image
+test-cluster: build-tests cluster-setup cluster-programs proxy-image
 	$(STAGE) test-cluster $(LINTED) $(CARGO) test --workspace --locked --test cluster -- --test-threads=2
 
 # The official suite of the Gateway API, likewise.
-conformance: checked cluster-setup cluster-programs conformance-programs proxy-image
+conformance: build-tests cluster-setup cluster-programs conformance-programs proxy-image
 	$(STAGE) conformance $(LINTED) $(CARGO) test --workspace --locked --test conformance
 
-# Its symbols are stripped anyway.
+# Without debug information, which only `make images` keeps, in target/, for whoever looks into a crash.
 proxy-image: export CARGO_PROFILE_RELEASE_DEBUG = false
 proxy-image: setup
 	$(STEP) proxy-image manifests/images/build $(TARGET)/e2e/images docker.io/weft proxy
@@ -96,10 +98,9 @@ ifndef KUBECONFIG
 	@tests/scripts/setup cluster
 endif
 
+# Also for a cluster that is there already: Helm, and the tests that start an API server of their own.
 cluster-programs: cluster-setup
-ifndef KUBECONFIG
 	$(STEP) cluster-programs tests/cluster/binaries
-endif
 
 conformance-programs: setup
 	$(STEP) conformance-suite tests/scripts/cached-go tests/conformance
@@ -120,7 +121,7 @@ crds:
 capabilities:
 	UPDATE_CAPABILITIES=1 $(CARGO) test --workspace --locked --test capabilities
 
-soak: checked
+soak: build-tests
 	tests/scripts/soak '$(TEST)' '$(N)' '$(SUITE)'
 
 campaign: setup

@@ -1,9 +1,10 @@
-//! What is generated from the .proto files lies in `src/generated`, so that a build of Weft needs no compiler of protocol buffers
+//! What is generated from the .proto files lies in `src/generated`, so that a build of Weft needs no protobuf compiler
 //! (nor the time to build one). This test holds it to the .proto files; `UPDATE_PROTO=1 cargo test -p weft-proto` writes it anew.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// The roots; what they import comes along. A new .proto file that none of them imports has to be named here.
 const FILES: &[&str] = &[
     "envoy/service/discovery/v3/discovery.proto",
     "weft/ca/v1/certificate.proto",

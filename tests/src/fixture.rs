@@ -148,7 +148,7 @@ pub fn program(name: &str) -> anyhow::Result<String> {
     let path = bin_dir()?.join(name);
     anyhow::ensure!(
         path.is_file(),
-        "{} is missing; run `make checked`",
+        "{} is missing; run `make build-tests`",
         path.display()
     );
     Ok(path.display().to_string())

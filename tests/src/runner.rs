@@ -1,4 +1,4 @@
-//! Runs the tests of a suite: at most two at once, each in the company that it bears, and at the end a
+//! Runs the tests of a suite: at most two at once, each beside what it may run beside, and at the end a
 //! look at what was left behind. What a test is given (a mesh, a part of a cluster) is its own business.
 //!
 //! It speaks libtest's language as far as the scripts need it: `NAME… [--exact] [--list]
@@ -33,25 +33,25 @@ pub struct Test {
     /// Its name.
     pub name: &'static str,
     /// Beside what it may run.
-    pub company: Company,
+    pub concurrency: Concurrency,
     /// Why it cannot run here, where that is so: it says so and counts neither as passed nor as failed.
     pub possible: Check,
     /// What it does.
     pub run: Run,
 }
 
-/// Beside what a test runs. In a suite whose tests share nothing (each has a mesh of its own) all but
-/// [`Company::Nobody`] are one.
+/// Beside what a test may run. In a suite whose tests share nothing (each has a mesh of its own) all but
+/// [`Concurrency::Alone`] are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Company {
-    /// Others that share what it uses (the cluster), and any that do not.
-    Any,
-    /// Any: it uses nothing of what is shared.
-    Apart,
-    /// Those apart only: it changes what is shared under everybody's feet.
-    OnlyApart,
-    /// Nobody: load, kill and roll-over tests.
-    Nobody,
+pub enum Concurrency {
+    /// Shares the cluster with other tests.
+    Shared,
+    /// Does not use the cluster: beside any but those that run alone.
+    Independent,
+    /// Changes the cluster for everybody in it: beside independent tests only.
+    Disruptive,
+    /// Alone on the machine: what is measured, or needs both cores.
+    Alone,
 }
 
 /// What is done or looked at outside the tests.
@@ -76,13 +76,13 @@ pub struct Suite {
     pub stop: Check,
 }
 
-/// Names a test, its fixture and its body: `test!(alone name, fixture, body)`.
+/// Names a test, whose body is the function of that name, and its fixture: `test!(alone name, fixture)`.
 #[macro_export]
 macro_rules! test {
     ($name:ident, $fixture:expr) => {
         $crate::runner::Test {
             name: stringify!($name),
-            company: $crate::runner::Company::Any,
+            concurrency: $crate::runner::Concurrency::Shared,
             possible: $crate::runner::anywhere,
             run: |name| {
                 Box::pin($crate::fixture::in_mesh(name, $fixture, |mesh| {
@@ -93,20 +93,20 @@ macro_rules! test {
     };
     (alone $name:ident, $fixture:expr) => {
         $crate::runner::Test {
-            company: $crate::runner::Company::Nobody,
+            concurrency: $crate::runner::Concurrency::Alone,
             ..$crate::test!($name, $fixture)
         }
     };
 }
 
-/// Names a test in the cluster: `cluster_test!(only_apart name)` (a [`Company`]), `cluster_test!(own nobody
+/// Names a test in the cluster: `cluster_test!(disruptive name)` (a [`Concurrency`]), `cluster_test!(own alone
 /// name)` where it needs the cluster that the suite starts itself.
 #[macro_export]
 macro_rules! cluster_test {
     ($name:ident) => {
         $crate::runner::Test {
             name: stringify!($name),
-            company: $crate::runner::Company::Any,
+            concurrency: $crate::runner::Concurrency::Shared,
             possible: $crate::runner::anywhere,
             run: |name| {
                 Box::pin($crate::cluster::in_cluster(name, |trial| {
@@ -115,21 +115,21 @@ macro_rules! cluster_test {
             },
         }
     };
-    (apart $name:ident) => {
+    (independent $name:ident) => {
         $crate::runner::Test {
-            company: $crate::runner::Company::Apart,
+            concurrency: $crate::runner::Concurrency::Independent,
             ..$crate::cluster_test!($name)
         }
     };
-    (only_apart $name:ident) => {
+    (disruptive $name:ident) => {
         $crate::runner::Test {
-            company: $crate::runner::Company::OnlyApart,
+            concurrency: $crate::runner::Concurrency::Disruptive,
             ..$crate::cluster_test!($name)
         }
     };
-    (nobody $name:ident) => {
+    (alone $name:ident) => {
         $crate::runner::Test {
-            company: $crate::runner::Company::Nobody,
+            concurrency: $crate::runner::Concurrency::Alone,
             ..$crate::cluster_test!($name)
         }
     };
@@ -268,8 +268,8 @@ fn nothing_left(marker: &str, before: &Snapshot) -> Outcome {
     Ok(())
 }
 
-/// What keeps tests out of each other's way: whoever may have company holds `machine` for reading, and
-/// whoever shares (the cluster) `shared`; who bears no other holds it for writing.
+/// Locks between tests: `machine` is held for writing by who runs alone and for reading by all others,
+/// `shared` (the cluster) for writing by who disrupts it and for reading by who shares it.
 #[derive(Debug, Default)]
 struct Turn {
     machine: RwLock<()>,
@@ -278,13 +278,13 @@ struct Turn {
 
 impl Turn {
     /// Waits for it, and holds it until what is returned goes.
-    fn take(&self, company: Company) -> impl Sized {
+    fn take(&self, concurrency: Concurrency) -> impl Sized {
         let Self { machine, shared } = self;
-        match company {
-            Company::Any => (Some(read(machine)), Some(read(shared)), None),
-            Company::Apart => (Some(read(machine)), None, None),
-            Company::OnlyApart => (Some(read(machine)), None, Some(write(shared))),
-            Company::Nobody => (None, None, Some(write(machine))),
+        match concurrency {
+            Concurrency::Shared => (Some(read(machine)), Some(read(shared)), None),
+            Concurrency::Independent => (Some(read(machine)), None, None),
+            Concurrency::Disruptive => (Some(read(machine)), None, Some(write(shared))),
+            Concurrency::Alone => (None, None, Some(write(machine))),
         }
     }
 }
@@ -309,22 +309,24 @@ struct Counts {
 struct Queue(Mutex<VecDeque<Test>>);
 
 impl Queue {
-    /// The next one for a thread that takes companies in this order.
-    fn next(&self, order: &[Company]) -> Option<Test> {
+    /// The next one for a thread that takes them in this order of kinds.
+    fn next(&self, order: &[Concurrency]) -> Option<Test> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = order
-            .iter()
-            .find_map(|company| waiting.iter().position(|test| test.company == *company));
+        let found = order.iter().find_map(|concurrency| {
+            waiting
+                .iter()
+                .position(|test| test.concurrency == *concurrency)
+        });
         waiting.remove(found?)
     }
 }
 
-/// While one thread takes what bears no other in the cluster, the other has what needs none.
-const ORDERS: [[Company; 4]; 2] = {
-    use Company::{Any, Apart, Nobody, OnlyApart};
+/// While one thread runs tests that need the cluster to themselves, the other runs those that do not use it.
+const ORDERS: [[Concurrency; 4]; 2] = {
+    use Concurrency::{Alone, Disruptive, Independent, Shared};
     [
-        [Any, OnlyApart, Apart, Nobody],
-        [Any, Apart, OnlyApart, Nobody],
+        [Shared, Disruptive, Independent, Alone],
+        [Shared, Independent, Disruptive, Alone],
     ]
 };
 
@@ -357,7 +359,7 @@ fn take_turn(test: &Test, turn: &Turn) -> Option<bool> {
         println!("test {} ... NOT RUN: {reason:#}", test.name);
         return None;
     }
-    let _turn = turn.take(test.company);
+    let _turn = turn.take(test.concurrency);
     Some(run_one(test))
 }
 
@@ -404,23 +406,23 @@ pub async fn bounded(body: impl Future<Output = Outcome>) -> Outcome {
 mod tests {
     use super::*;
 
-    fn named(name: &'static str, company: Company) -> Test {
+    fn named(name: &'static str, concurrency: Concurrency) -> Test {
         Test {
             name,
-            company,
+            concurrency,
             possible: anywhere,
             run: |_| Box::pin(async { Ok(()) }),
         }
     }
 
     #[test]
-    fn what_shares_nothing_runs_beside_what_bears_no_other() {
+    fn what_is_independent_runs_beside_what_disrupts() {
         let queue = Queue(Mutex::new(VecDeque::from([
-            named("load", Company::Nobody),
-            named("outage", Company::OnlyApart),
-            named("chart", Company::Apart),
-            named("status", Company::Any),
-            named("upgrade", Company::OnlyApart),
+            named("load", Concurrency::Alone),
+            named("outage", Concurrency::Disruptive),
+            named("chart", Concurrency::Independent),
+            named("status", Concurrency::Shared),
+            named("upgrade", Concurrency::Disruptive),
         ])));
         let [one, other] = &ORDERS;
         let mut taken = Vec::new();
@@ -431,16 +433,22 @@ mod tests {
     }
 
     #[test]
-    fn nobody_beside_the_machine_and_one_at_a_time_in_the_cluster() {
+    fn alone_on_the_machine_and_one_disruptive_in_the_cluster() {
         let turn = Turn::default();
-        let held = (turn.take(Company::OnlyApart), turn.take(Company::Apart));
+        let held = (
+            turn.take(Concurrency::Disruptive),
+            turn.take(Concurrency::Independent),
+        );
         assert!(turn.shared.try_read().is_err());
         assert!(turn.machine.try_write().is_err());
         drop(held);
-        let held = turn.take(Company::Nobody);
+        let held = turn.take(Concurrency::Alone);
         assert!(turn.machine.try_read().is_err());
         drop(held);
-        let _held = (turn.take(Company::Any), turn.take(Company::Any));
+        let _held = (
+            turn.take(Concurrency::Shared),
+            turn.take(Concurrency::Shared),
+        );
         assert!(turn.shared.try_write().is_err());
     }
 }

@@ -11,7 +11,7 @@ use weft_tests::runner::Test;
 pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(objects_of_every_kind_are_told_what_became_of_them),
-        cluster_test!(only_apart what_the_mesh_keeps_is_kept),
+        cluster_test!(disruptive what_the_mesh_keeps_is_kept),
     ]
 }
 

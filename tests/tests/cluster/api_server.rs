@@ -16,7 +16,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(the_api_server_calls_webhooks_at_a_service),
         cluster_test!(own the_audit_log_holds_what_weft_asks),
-        cluster_test!(own only_apart traffic_goes_on_without_the_api_server),
+        cluster_test!(own disruptive traffic_goes_on_without_the_api_server),
     ]
 }
 

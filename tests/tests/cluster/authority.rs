@@ -10,7 +10,7 @@ use crate::mesh::{answers, has_proxy, strict_web};
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![cluster_test!(only_apart a_damaged_ca_is_named_and_disturbs_nobody)]
+    vec![cluster_test!(disruptive a_damaged_ca_is_named_and_disturbs_nobody)]
 }
 
 const SECRET: &str = "weft-ca";

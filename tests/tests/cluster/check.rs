@@ -13,8 +13,8 @@ use weft_tests::runner::Test;
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(only_apart check_finds_nothing_on_a_healthy_mesh_and_each_planted_fault),
-        cluster_test!(only_apart check_finds_what_is_wrong_without_a_control_plane),
+        cluster_test!(disruptive check_finds_nothing_on_a_healthy_mesh_and_each_planted_fault),
+        cluster_test!(disruptive check_finds_what_is_wrong_without_a_control_plane),
     ]
 }
 

@@ -12,7 +12,7 @@ use crate::mesh::{WEB, answers, visitor};
 pub fn tests() -> Vec<Test> {
     vec![
         cluster_test!(the_tool_shows_who_calls_whom_and_where_the_root_stands),
-        cluster_test!(only_apart the_tool_asks_all_replicas_and_single_proxies),
+        cluster_test!(disruptive the_tool_asks_all_replicas_and_single_proxies),
     ]
 }
 

@@ -15,9 +15,9 @@ use crate::platform::NGINX;
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(only_apart without_a_webhook_no_pod_slips_into_the_mesh),
-        cluster_test!(own only_apart another_replica_leads_when_the_leader_is_cut_off),
-        cluster_test!(own nobody nothing_fails_while_the_api_server_is_away_for_a_minute),
+        cluster_test!(disruptive without_a_webhook_no_pod_slips_into_the_mesh),
+        cluster_test!(own disruptive another_replica_leads_when_the_leader_is_cut_off),
+        cluster_test!(own alone nothing_fails_while_the_api_server_is_away_for_a_minute),
     ]
 }
 
@@ -173,8 +173,9 @@ async fn pushes_survive_a_leader(mesh: &Mesh, ns: &Namespace) -> anyhow::Result<
     led_by_another(mesh, &leader).await
 }
 
-/// Requests a second: [`LEAST_REQUESTS`](weft_tests::load::LEAST_REQUESTS) in little more than [`AWAY`].
-const RATE: u32 = 152;
+/// Requests a second: [`LEAST_REQUESTS`](weft_tests::load::LEAST_REQUESTS) last until the scheduler and the kubelets, which
+/// wait longer and longer for an API server, are back as well.
+const RATE: u32 = 100;
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
 /// Everything that could run out does so while it is.

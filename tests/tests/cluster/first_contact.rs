@@ -21,10 +21,10 @@ use crate::replicas::{Replica, Setting};
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(apart only_a_pods_own_token_is_believed),
-        cluster_test!(apart an_expired_token_is_refused_and_a_fresh_one_taken),
-        cluster_test!(apart the_name_of_another_pod_of_the_account_is_no_use),
-        cluster_test!(apart a_clock_five_minutes_off_does_no_harm),
+        cluster_test!(independent only_a_pods_own_token_is_believed),
+        cluster_test!(independent an_expired_token_is_refused_and_a_fresh_one_taken),
+        cluster_test!(independent the_name_of_another_pod_of_the_account_is_no_use),
+        cluster_test!(independent a_clock_five_minutes_off_does_no_harm),
     ]
 }
 

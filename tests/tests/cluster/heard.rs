@@ -15,8 +15,8 @@ use crate::replicas::{ROTATION, Replica, Setting};
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(apart a_refusal_is_told_whichever_replica_heard_it),
-        cluster_test!(apart a_rotation_goes_on_by_what_another_replica_heard),
+        cluster_test!(independent a_refusal_is_told_whichever_replica_heard_it),
+        cluster_test!(independent a_rotation_goes_on_by_what_another_replica_heard),
     ]
 }
 

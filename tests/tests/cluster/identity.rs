@@ -14,10 +14,10 @@ pub(crate) use crate::replicas::Setting;
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(apart another_replica_leads_when_the_leader_is_killed),
-        cluster_test!(apart a_ca_secret_comes_back_and_a_lost_one_never_makes_a_root),
-        cluster_test!(apart a_root_rotation_reaches_all_replicas_and_namespaces),
-        cluster_test!(apart a_supplied_ca_that_is_damaged_is_named_and_changes_nothing),
+        cluster_test!(independent another_replica_leads_when_the_leader_is_killed),
+        cluster_test!(independent a_ca_secret_comes_back_and_a_lost_one_never_makes_a_root),
+        cluster_test!(independent a_root_rotation_reaches_all_replicas_and_namespaces),
+        cluster_test!(independent a_supplied_ca_that_is_damaged_is_named_and_changes_nothing),
     ]
 }
 

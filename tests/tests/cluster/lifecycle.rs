@@ -12,9 +12,9 @@ use weft_tests::runner::Test;
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(only_apart an_upgrade_keeps_what_was_chosen_and_says_what_it_changes),
+        cluster_test!(disruptive an_upgrade_keeps_what_was_chosen_and_says_what_it_changes),
         cluster_test!(a_diagnosis_has_everything_but_secrets),
-        cluster_test!(only_apart what_was_installed_and_made_goes_with_the_mesh),
+        cluster_test!(disruptive what_was_installed_and_made_goes_with_the_mesh),
     ]
 }
 

@@ -15,8 +15,8 @@ pub fn tests() -> Vec<Test> {
         cluster_test!(a_tutorials_nginx_is_meshed_and_under_policy),
         cluster_test!(strict_mode_lets_probes_in_and_no_stranger),
         cluster_test!(a_job_in_the_mesh_completes),
-        cluster_test!(only_apart a_bundle_that_is_edited_comes_back),
-        cluster_test!(only_apart traffic_goes_on_without_a_control_plane),
+        cluster_test!(disruptive a_bundle_that_is_edited_comes_back),
+        cluster_test!(disruptive traffic_goes_on_without_a_control_plane),
     ]
 }
 

@@ -14,10 +14,10 @@ use weft_tests::runner::Test;
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        cluster_test!(apart helm_makes_of_the_chart_what_weft_install_prints),
-        cluster_test!(apart helm_refuses_values_that_cannot_be),
-        cluster_test!(apart helm_uninstalls_and_leaves_what_people_wrote),
-        cluster_test!(apart kustomize_makes_of_the_base_what_weft_install_prints),
+        cluster_test!(independent helm_makes_of_the_chart_what_weft_install_prints),
+        cluster_test!(independent helm_refuses_values_that_cannot_be),
+        cluster_test!(independent helm_uninstalls_and_leaves_what_people_wrote),
+        cluster_test!(independent kustomize_makes_of_the_base_what_weft_install_prints),
     ]
 }
 

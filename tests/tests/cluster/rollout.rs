@@ -14,7 +14,7 @@ use crate::platform::NGINX;
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![cluster_test!(nobody nothing_fails_while_restarted_and_scaled_to_ten_and_back)]
+    vec![cluster_test!(alone nothing_fails_while_restarted_and_scaled_to_ten_and_back)]
 }
 
 /// Requests a second, all clients together: what the machine of a whole cluster bears while pods start

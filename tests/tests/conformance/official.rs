@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 use weft_tests::artifacts::artifacts;
 use weft_tests::cluster::{Cluster, Fact, Kubectl, Mesh, keep_namespace, path_from, until};
-use weft_tests::runner::{Company, Outcome, Test, anywhere};
+use weft_tests::runner::{Concurrency, Outcome, Test, anywhere};
 
 use crate::folder;
 use crate::traffic::{self, Traffic};
@@ -64,13 +64,13 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 pub fn tests() -> Vec<Test> {
     let official = TESTS.map(|name| Test {
         name,
-        company: Company::Any,
+        concurrency: Concurrency::Shared,
         possible: anywhere,
         run: |name| Box::pin(passed(name)),
     });
     let all = Test {
         name: "these_are_all_that_need_a_mesh",
-        company: Company::Any,
+        concurrency: Concurrency::Shared,
         possible: anywhere,
         run: |_| Box::pin(ran_no_other()),
     };

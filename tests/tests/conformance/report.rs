@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use weft_tests::runner::{Company, Outcome, Test, anywhere};
+use weft_tests::runner::{Concurrency, Outcome, Test, anywhere};
 
 use crate::official::Run;
 
@@ -13,7 +13,7 @@ const PROFILES: [(&str, u64, u64); 2] = [("MESH-HTTP", 7, 7), ("MESH-GRPC", 2, 0
 pub fn tests() -> Vec<Test> {
     vec![Test {
         name: "the_report_says_that_all_of_it_is_supported",
-        company: Company::Any,
+        concurrency: Concurrency::Shared,
         possible: anywhere,
         run: |_| Box::pin(the_report_says_that_all_of_it_is_supported()),
     }]

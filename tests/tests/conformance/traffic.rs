@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use weft_tests::cluster::Kubectl;
-use weft_tests::runner::{Company, Outcome, Test, anywhere};
+use weft_tests::runner::{Concurrency, Outcome, Test, anywhere};
 
 use crate::official::{CLIENTS, Run, SERVERS};
 
@@ -14,13 +14,13 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test {
             name: "every_request_left_through_a_proxy",
-            company: Company::Any,
+            concurrency: Concurrency::Shared,
             possible: anywhere,
             run: |_| Box::pin(every_request_left_through_a_proxy()),
         },
         Test {
             name: "every_request_arrived_by_mutual_tls",
-            company: Company::Any,
+            concurrency: Concurrency::Shared,
             possible: anywhere,
             run: |_| Box::pin(every_request_arrived_by_mutual_tls()),
         },

@@ -14,6 +14,6 @@ import (
 
 func main() {
 	// A query meets them in this order, that of CoreDNS's own plugin.cfg.
-	dnsserver.Directives = []string{"ready", "errors", "cache", "loadbalance", "kubernetes"}
+	dnsserver.Directives = []string{"ready", "errors", "loadbalance", "cache", "kubernetes"}
 	coremain.Run()
 }
